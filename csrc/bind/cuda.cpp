@@ -1,0 +1,52 @@
+// iqazoo._cuda. Addresses and streams come as integers: Python owns the memory and has checked shapes, dtypes,
+// strides and device. A CUDA error becomes a RuntimeError.
+#include <stdexcept>
+#include <string>
+
+#include "bind/address.h"
+#include "cuda/device.h"
+#include "cuda/mse.h"
+
+namespace py = pybind11;
+using namespace iqazoo;
+
+namespace {
+
+void check(const char* op, int error) {
+  if (error != 0) throw std::runtime_error(std::string(op) + ": CUDA said: " + cuda::error_string(error));
+}
+
+// Each op is bound once per dtype: mse_forward_float32, mse_forward_float64.
+template <typename T>
+void bind_mse(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("mse_forward_" + dtype).c_str(),
+      [](Address image, Address reference, Address partial, Address error, int64_t batch, int64_t size, int device,
+         Address stream) {
+        check("mse_forward", cuda::mse_forward(at<T>(image), at<T>(reference), at<double>(partial), at<T>(error),
+                                               batch, size, device, at<void>(stream)));
+      },
+      py::arg("image"), py::arg("reference"), py::arg("partial"), py::arg("error"), py::arg("batch"),
+      py::arg("size"), py::arg("device"), py::arg("stream"), Unlocked());
+  module.def(
+      ("mse_backward_" + dtype).c_str(),
+      [](Address grad_error, Address image, Address reference, Address grad_image, int64_t batch, int64_t size,
+         int device, Address stream) {
+        check("mse_backward", cuda::mse_backward(at<T>(grad_error), at<T>(image), at<T>(reference),
+                                                 at<T>(grad_image), batch, size, device, at<void>(stream)));
+      },
+      py::arg("grad_error"), py::arg("image"), py::arg("reference"), py::arg("grad_image"), py::arg("batch"),
+      py::arg("size"), py::arg("device"), py::arg("stream"), Unlocked());
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
+  module.doc() = "iqazoo's kernels for NVIDIA GPUs; iqazoo.ops calls them";
+  module.def("device_count_error", &cuda::device_count_error,
+             "Why no device can be used here (no driver, no GPU), or None.");
+  module.def("mse_partials", &cuda::mse_partials, py::arg("size"),
+             "How many doubles of scratch mse_forward needs per image.");
+  bind_mse<float>(module, "float32");
+  bind_mse<double>(module, "float64");
+}

@@ -1,0 +1,6 @@
+"""Fused operations, each with a reference in pure torch. Needs only torch and numpy; kernels are optional."""
+
+from iqazoo.ops.backend import Backend, available
+from iqazoo.ops.mean_squared_error import mse
+
+__all__ = ["Backend", "available", "mse"]

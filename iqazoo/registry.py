@@ -1,0 +1,177 @@
+"""From entry points to specs. Nothing is imported before its name is asked for, and no plugin can break another.
+
+A metric is one entry point in the group `iqazoo.metrics`: `NAME = "package.module:SPEC"`. The core's own metrics
+are entry points of the distribution `iqazoo`, found by the same road.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+import re
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+
+from iqazoo.errors import AmbiguousMetric, PluginError, UnknownMetric
+from iqazoo.metric_spec import API, MetricSpec
+
+GROUP = "iqazoo.metrics"
+CORE = "iqazoo"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One declared metric: an entry point and the distribution that it comes from. Its code is not yet imported."""
+
+    name: str
+    distribution: str
+    version: str
+    target: str
+    point: EntryPoint = field(compare=False, repr=False)
+
+    @property
+    def is_core(self) -> bool:
+        """Whether iqazoo itself declares it."""
+        return self.distribution == CORE
+
+    @property
+    def qualified_name(self) -> str:
+        """`name@distribution`, which always reaches this entry."""
+        return f"{self.name}@{self.distribution}"
+
+    @property
+    def public_name(self) -> str:
+        """The shortest name that reaches this entry: `name` where that is its own, else `name@distribution`."""
+        rivals = _named(self.name)
+        owns = len(rivals) == 1 or self.is_core
+        return self.name if owns else self.qualified_name
+
+    def spec(self) -> MetricSpec:
+        """Import the spec and check it.
+
+        Raises:
+            PluginError: it cannot be imported, is no MetricSpec, has another name, or is of a newer contract.
+        """
+        return _load(self)
+
+
+def entries() -> tuple[Entry, ...]:
+    """Every declared metric, sorted by name and distribution, so that the order of installation never matters."""
+    return _entries()
+
+
+def refresh() -> None:
+    """Look at the installed distributions again, after one was installed or removed in a running process."""
+    _entries.cache_clear()
+    _load.cache_clear()
+
+
+def find(name: str) -> Entry:
+    """The entry that `name` or `name@distribution` means.
+
+    Raises:
+        UnknownMetric: nobody declares it.
+        AmbiguousMetric: several plugins do, and none of them is the core.
+        PluginError: one distribution declares it more than once.
+    """
+    bare, _, distribution = name.partition("@")
+    rivals = _named(bare)
+    if distribution:
+        rivals = [e for e in rivals if e.distribution == _normalised(distribution)]
+    rivals = [e for e in rivals if e.is_core] or rivals
+    if not rivals:
+        raise UnknownMetric(_unknown(name))
+    owners = sorted({e.distribution for e in rivals})
+    if len(owners) > 1:
+        choices = " or ".join(repr(e.qualified_name) for e in rivals)
+        raise AmbiguousMetric(
+            f"expected one metric named {bare!r}, got {len(rivals)}, from {', '.join(owners)}; say {choices}"
+        )
+    if len(rivals) > 1:
+        raise PluginError(
+            f"{owners[0]} {rivals[0].version} declares the metric {bare!r} {len(rivals)} times "
+            f"({', '.join(e.target for e in rivals)}); its author must keep one"
+        )
+    return rivals[0]
+
+
+def spec(name: str) -> MetricSpec:
+    """The spec of the metric `name` or `name@distribution`. Imports no torch for the core's metrics.
+
+    Raises:
+        UnknownMetric, AmbiguousMetric, PluginError: as `find` and `Entry.spec` say.
+    """
+    return find(name).spec()
+
+
+def list_metrics(kind: str | None = None, pattern: str = "*") -> list[str]:
+    """The names that `create` takes, sorted; broken plugins are left out (`iqazoo plugins` shows them).
+
+    Args:
+        kind: "FR", "NR", or None for both.
+        pattern: a shell pattern such as "lpips*".
+    """
+    names = set()
+    for entry in entries():
+        try:
+            found = entry.spec()
+        except PluginError:
+            continue
+        if kind in (None, found.kind) and fnmatch.fnmatchcase(entry.public_name, pattern):
+            names.add(entry.public_name)
+    return sorted(names)
+
+
+@functools.cache
+def _entries() -> tuple[Entry, ...]:
+    found = {_entry(point) for point in entry_points(group=GROUP)}
+    return tuple(sorted(found, key=lambda e: (e.name, e.distribution, e.target)))
+
+
+def _entry(point: EntryPoint) -> Entry:
+    dist = point.dist
+    name, version = (dist.name, dist.version) if dist else ("unknown", "?")
+    return Entry(point.name, _normalised(name), version, point.value, point)
+
+
+def _normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _named(name: str) -> list[Entry]:
+    return [e for e in entries() if e.name == name]
+
+
+@functools.cache
+def _load(entry: Entry) -> MetricSpec:
+    who = f"metric {entry.name!r} of {entry.distribution} {entry.version} ({entry.target})"
+    try:
+        found = entry.point.load()
+    except (Exception, SystemExit) as error:  # SystemExit: a script's exit() must not end the caller
+        raise PluginError(
+            f"{who} cannot be imported: {type(error).__name__}: {error}. "
+            f"Upgrade or remove {entry.distribution}; the other metrics are not affected"
+        ) from error
+    if not isinstance(found, MetricSpec):
+        raise PluginError(f"{who}: expected a MetricSpec, got {type(found).__name__}; its author must export one")
+    if found.api > API:
+        raise PluginError(f"{who} is written for api {found.api}, this iqazoo has api {API}; upgrade iqazoo")
+    if found.name != entry.name:
+        raise PluginError(
+            f"{who}: the entry point is named {entry.name!r}, its spec {found.name!r}; "
+            "its author must give both one name"
+        )
+    return found
+
+
+def _unknown(name: str) -> str:
+    known = [e.public_name for e in entries()]
+    if not any(e.is_core for e in entries()):
+        return f"no metric named {name!r}: iqazoo's own metrics are not registered; install it (pip install -e .)"
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+    return (
+        f"no metric named {name!r} is installed{meant} `iqazoo list` shows all; "
+        "a metric of a plugin needs that plugin: pip install PLUGIN"
+    )

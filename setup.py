@@ -1,0 +1,189 @@
+"""Builds the kernels of csrc/ with ninja; everything else of the project is in pyproject.toml.
+
+Two environment variables, each `auto` (the default), `0` or `1`:
+
+    IQAZOO_BUILD_EXT    all kernels. auto: where a C++ compiler and Python.h are found; a failing build says
+                        so in one line, and the install goes on without kernels. 0: pure Python, whatever the
+                        other says. 1: a failing build fails the install and shows the compiler's words.
+    IQAZOO_BUILD_CUDA   the kernels for NVIDIA GPUs, likewise. auto: where nvcc is found too.
+
+The kernels know nothing of torch, so the build needs none. The compiler is $CXX, else c++, g++ or clang++;
+nvcc is that of $CUDA_HOME, else the one on PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from glob import glob
+from importlib.util import find_spec
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+BUILD_EXT = "IQAZOO_BUILD_EXT"
+BUILD_CUDA = "IQAZOO_BUILD_CUDA"
+OPTIMIZE = "-O3 -std=c++17 -DNDEBUG"
+# Machine code for sm_80 and sm_90, and PTX for the GPUs to come. iqazoo/ops/backend.py names the oldest.
+GPUS = (
+    "-gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=sm_90 -gencode=arch=compute_90,code=compute_90"
+)
+LINK_RULES = {"iqazoo._cpu": "link_cpu", "iqazoo._cuda": "link_cuda"}
+RULES = """\
+rule cxx
+  command = $cxx $cxxflags -MMD -MF $out.d -c $in -o $out
+  depfile = $out.d
+  deps = gcc
+rule nvcc
+  command = $nvcc $nvccflags -MD -MF $out.d -c $in -o $out
+  depfile = $out.d
+  deps = gcc
+rule link_cpu
+  command = $cxx -shared $in -o $out
+rule link_cuda
+  command = $nvcc -shared --cudart static $in -o $out
+"""
+
+
+def find_cxx() -> str | None:
+    """The command of the C++ compiler; $CXX may hold options too."""
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    if chosen:
+        return shlex.join(chosen) if shutil.which(chosen[0]) else None
+    return next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+
+
+def find_nvcc() -> str | None:
+    """The command of nvcc."""
+    home = os.environ.get("CUDA_HOME")
+    nvcc = (home and shutil.which("nvcc", path=str(Path(home) / "bin"))) or shutil.which("nvcc")
+    return shlex.quote(nvcc) if nvcc else None
+
+
+def missing_for_cpu() -> str | None:
+    """Why no kernel can be built here, or None."""
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not sys.platform.startswith("linux"):
+        return "they are built on Linux only"
+    if find_cxx() is None:
+        return "no C++ compiler: install g++, or set CXX to a compiler that exists"
+    return None if header.exists() else f"no {header}: install Python's development headers"
+
+
+def missing_for_cuda() -> str | None:
+    """Why no kernel for the GPU can be built here, or None."""
+    return missing_for_cpu() or (None if find_nvcc() else "no nvcc: put it on PATH, or set CUDA_HOME")
+
+
+def setting(variable: str) -> str:
+    """The value of an environment variable of the build."""
+    value = os.environ.get(variable, "auto")
+    if value not in ("auto", "0", "1"):
+        raise SystemExit(f"{variable} must be auto, 0 or 1; got {value!r}")
+    return value
+
+
+def wanted(variable: str, missing: str | None) -> bool:
+    """Whether to build what `variable` governs; an error where it is demanded but cannot be had."""
+    if missing and setting(variable) == "1":
+        raise SystemExit(f"{variable}=1, but these kernels cannot be built: {missing}")
+    if missing and setting(variable) == "auto":
+        sys.stderr.write(f"{variable}=auto leaves these kernels out: {missing}\n")
+    return not missing and setting(variable) != "0"
+
+
+def kernels(name: str, suffix: str, variable: str) -> Extension:
+    """A module of kernels and its binding. setuptools lets an optional one fail, with a warning."""
+    sources = [*sorted(glob(f"csrc/{name}/*.{suffix}")), f"csrc/bind/{name}.cpp"]
+    return Extension(f"iqazoo._{name}", sources, optional=setting(variable) != "1")
+
+
+def extensions() -> list[Extension]:
+    """The modules to build here."""
+    settings = [setting(variable) for variable in (BUILD_EXT, BUILD_CUDA)]
+    if settings[0] == "0":
+        return []
+    found = []
+    if wanted(BUILD_EXT, missing_for_cpu()):
+        found.append(kernels("cpu", "cpp", BUILD_EXT))
+    if wanted(BUILD_CUDA, missing_for_cuda()):
+        found.append(kernels("cuda", "cu", BUILD_CUDA))
+    return found
+
+
+def ninja_path(path: str | Path) -> str:
+    """A path as ninja's grammar wants it."""
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+
+def ninja_header() -> str:
+    """Compilers, flags and rules."""
+    import pybind11
+
+    python = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
+    folders = [str(Path("csrc").resolve()), pybind11.get_include(), *sorted(python)]
+    include = " ".join(shlex.quote(f"-I{folder}") for folder in folders)
+    variables = {
+        "cxx": find_cxx() or "",
+        "nvcc": find_nvcc() or "",
+        "cxxflags": f"{OPTIMIZE} -fPIC -fvisibility=hidden {include}",
+        "nvccflags": f"{OPTIMIZE} -Xcompiler -fPIC,-fvisibility=hidden {GPUS} {include}",
+    }
+    lines = [f"{name} = {value.replace('$', '$$')}\n" for name, value in variables.items()]
+    return "".join(lines) + RULES
+
+
+def ninja_module(extension: Extension) -> str:
+    """How the objects of one module are made and linked."""
+    lines = []
+    for source in extension.sources:
+        rule = "nvcc" if source.endswith(".cu") else "cxx"
+        lines.append(f"build {source}.o: {rule} {ninja_path(Path(source).resolve())}\n")
+    objects = " ".join(f"{source}.o" for source in extension.sources)
+    lines.append(f"build {extension.name}.so: {LINK_RULES[extension.name]} {objects}\n")
+    return "".join(lines)
+
+
+def run_ninja(folder: Path, target: str) -> None:
+    """Make `target` in the folder of build.ninja; a failure holds the compiler's words."""
+    ninja = [sys.executable, "-m", "ninja"] if find_spec("ninja") else [shutil.which("ninja") or ""]
+    if not ninja[0]:
+        raise CompileError("no ninja: pip install ninja")
+    done = subprocess.run([*ninja, "-C", str(folder), target], capture_output=True, text=True)
+    if done.returncode:
+        raise CompileError(done.stdout + done.stderr)
+
+
+class BuildWithNinja(build_ext):
+    """setuptools decides what to build and where it goes; ninja compiles it."""
+
+    def run(self) -> None:
+        """Build all modules."""
+        for name in LINK_RULES:  # or one of an earlier build would slip into this one
+            Path(self.get_ext_fullpath(name)).unlink(missing_ok=True)
+        super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one module."""
+        folder, built = Path(self.build_temp), f"{ext.name}.so"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "build.ninja").write_text(ninja_header() + "".join(map(ninja_module, self.extensions)))
+        try:
+            run_ninja(folder, built)
+        except CompileError as error:
+            if not ext.optional:
+                raise
+            variable = BUILD_CUDA if ext.name == "iqazoo._cuda" else BUILD_EXT
+            raise CompileError(f"iqazoo goes without it; {variable}=1 shows why") from error
+        module = Path(self.get_ext_fullpath(ext.name))
+        module.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(folder / built, module)
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWithNinja})
