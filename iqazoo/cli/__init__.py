@@ -1,0 +1,39 @@
+"""The command line: `iqazoo COMMAND`. One file per command; data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from iqazoo.errors import AmbiguousMetric, InputError, IqazooError, UnknownMetric
+
+USAGE_ERRORS = (AmbiguousMetric, InputError, UnknownMetric)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after `iqazoo`; those of the process where None.
+
+    Returns:
+        The exit code: 0 all went well, 1 some rows or metrics failed, 2 the command was not understood.
+    """
+    from tyro.extras import SubcommandApp
+
+    from iqazoo.cli import env, info, list, plugins, score, weights
+
+    app = SubcommandApp()
+    for command in (list, info, score, plugins, weights, env):
+        app.command(name=command.__name__.rsplit(".", 1)[-1])(command.run)
+    try:
+        return app.cli(prog="iqazoo", description="Image-quality metrics.", args=arguments)
+    except IqazooError as error:
+        print(f"iqazoo: {error}", file=sys.stderr)
+        return 2 if isinstance(error, USAGE_ERRORS) else 1
+    except BrokenPipeError:  # the reader, such as `head`, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,143 @@
+"""`iqazoo score`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from iqazoo import registry
+from iqazoo.cli.output import Format, show
+from iqazoo.errors import InputError, PluginError, WeightsError
+from iqazoo.metric_spec import MetricSpec
+from iqazoo.pairing import Pairing, pair
+from iqazoo.score import table
+
+if TYPE_CHECKING:
+    from iqazoo.metric import Metric
+
+Names = tyro.conf.Positional[tuple[str, ...]]
+
+
+def run(
+    names: Annotated[Names, tyro.conf.arg(metavar="NAME...")],
+    image: Path,
+    reference: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None,
+    format: Format = "table",
+    device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None,
+    batch_size: int = 16,
+    workers: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
+    background: Annotated[str | None, tyro.conf.arg(metavar="COLOR")] = None,
+) -> int:
+    """Score a folder of images, or one image.
+
+    Args:
+        names: the metrics; `iqazoo list` shows them.
+        image: the images under test, a folder or a file.
+        reference: the references, paired with the images by relative path without suffix.
+        output: also write the scores to this file, .csv or .json.
+        format: how to print the scores.
+        device: where to compute, such as "cuda:1"; the first GPU, or the CPU where there is none.
+        batch_size: at most so many images of one size are scored together.
+        workers: threads that decode images; as many as there are processors.
+        background: the colour behind transparent images, such as "white"; without it they are refused.
+    """
+    specs = _specs(names, reference)
+    if batch_size < 1 or (workers is not None and workers < 1):
+        raise InputError(f"--batch-size and --workers must be 1 or more, got {batch_size} and {workers}")
+    if output is not None:
+        table.check_output(output)
+    pairing = _paired(image, reference)
+    device = _usable_device(device)
+    metrics = _created(specs, device)
+    if not metrics:
+        return 1
+    from iqazoo.score.engine import score_pairs  # torch comes with it, after all that can be refused without
+
+    scored = score_pairs(
+        pairing.pairs, metrics, device=device, batch_size=batch_size, workers=workers, background=background
+    )
+    rows = list(_with_progress(scored, len(pairing.pairs)))
+    records = [row.cells(list(specs)) for row in rows]
+    if output is not None:
+        table.write(records, output)
+    if format == "table" and len(rows) > 1:
+        records.append(_mean(records))
+    show(records, format, titles={name: f"{name} {spec.arrow}" for name, spec in specs.items() if spec})
+    return 1 if len(metrics) < len(specs) or any(row.error for row in rows) else 0
+
+
+def _specs(names: Sequence[str], reference: Path | None) -> dict[str, MetricSpec | None]:
+    """The spec of every metric; None for a broken plugin, which fails its column but not the run."""
+    if not names:
+        raise InputError("name at least one metric; `iqazoo list` shows them")
+    specs: dict[str, MetricSpec | None] = {}
+    for name in names:
+        try:
+            spec = specs[name] = registry.spec(name)
+        except PluginError as error:
+            specs[name] = None
+            _say(f"{name} is left out: {error}")
+            continue
+        if spec.takes_reference and reference is None:
+            raise InputError(f"{name} compares with a reference; add --reference PATH")
+    return specs
+
+
+def _paired(image: Path, reference: Path | None) -> Pairing:
+    pairing = pair(image, reference)
+    for side, files in (("image", pairing.unmatched_images), ("reference", pairing.unmatched_references)):
+        for file in files:
+            _say(f"{side} without partner: {file}")
+    if not pairing.pairs:
+        raise InputError(f"no file in {image} has a partner in {reference}; partners share the path without suffix")
+    return pairing
+
+
+def _usable_device(device: str | None) -> str:
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise InputError(f"--device {device} cannot be used: {error}") from error
+    return device
+
+
+def _created(specs: Mapping[str, MetricSpec | None], device: str) -> dict[str, Metric]:
+    """The metrics that can be had; each other one is told on stderr, and its column stays empty."""
+    from iqazoo.factory import create
+
+    metrics = {}
+    for name, spec in specs.items():
+        try:
+            if spec is not None:
+                metrics[name] = create(name, device=device)
+        except (PluginError, WeightsError) as error:
+            _say(f"{name} is left out: {' '.join(str(error).split())}")
+    return metrics
+
+
+def _with_progress(rows: Iterable[table.Row], total: int) -> Iterator[table.Row]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(track(rows, "scoring", total=total, console=Console(stderr=True)))
+
+
+def _mean(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A last row for people: the mean of each column over the images that have a score."""
+    columns = {c: [r[c] for r in records if isinstance(r[c], float)] for c in records[0]}
+    means = {c: math.fsum(values) / len(values) if values else None for c, values in columns.items()}
+    return {**means, "id": "mean"}
+
+
+def _say(message: str) -> None:
+    print(f"iqazoo: {message}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""One file per metric: a pure function, and a thin module around it."""

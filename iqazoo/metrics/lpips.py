@@ -1,0 +1,107 @@
+"""LPIPS: Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a perceptual
+metric", CVPR 2018. Version 0.1 of the published heads."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iqazoo.errors import InputError
+from iqazoo.nets.trunks import TRUNKS
+
+# Mean and deviation of ImageNet, carried over to images in [-1, 1], as the published trunk inputs expect.
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+EPS = 1e-10
+
+
+def channel_distance(f_image: Tensor, f_reference: Tensor) -> Tensor:
+    """Squared difference of two feature maps whose channel vectors are scaled to length 1.
+
+    Args:
+        f_image, f_reference: `[B, C, H, W]`.
+
+    Returns:
+        `[B, C, H, W]` in [0, 4]. A zero vector stays zero, and has gradient zero.
+    """
+    return (_unit(f_image) - _unit(f_reference)) ** 2
+
+
+def _unit(features: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # [B, 1, H, W]
+    return features * (norm + EPS).reciprocal().masked_fill(norm == 0, 0.0)
+
+
+class Head(nn.Module):
+    """A non-negative weighted sum over channels, with dropout while it is trained: one "lin" layer of the paper."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # The places in this Sequential are those of the published parameter name "lin0.model.1.weight".
+        self.model = nn.Sequential(nn.Dropout(), nn.Conv2d(channels, 1, 1, bias=False))
+
+    def forward(self, difference: Tensor) -> Tensor:
+        """`[B, C, H, W]` -> `[B, 1, H, W]`."""
+        return self.model(difference)
+
+
+class LPIPS(nn.Module):
+    """Weighted distances between the activations of a trunk.
+
+    Args:
+        trunk: "alex", "vgg" or "squeeze".
+
+    Raises:
+        InputError: there is no such trunk.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, trunk: Literal["alex", "vgg", "squeeze"] = "alex") -> None:
+        super().__init__()
+        if trunk not in TRUNKS:
+            raise InputError(f"trunk must be one of {', '.join(map(repr, TRUNKS))}; got {trunk!r}")
+        self.trunk = TRUNKS[trunk]()
+        self.heads = nn.ModuleDict({f"lin{i}": Head(c) for i, c in enumerate(self.trunk.channels)})
+        self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1), persistent=False)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """`[B, 1 or 3, H, W]` in [0, 1] -> the tapped activations; gray is repeated into three channels."""
+        return self.trunk((2 * image - 1 - self.shift) / self.scale)
+
+    def distance(self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor]) -> Tensor:
+        """Two results of `features` -> `[B]`, the sum over layers of the spatial means."""
+        layers = [m.mean(dim=(1, 2, 3)) for m in self._layer_maps(f_image, f_reference)]
+        return torch.stack(layers).sum(dim=0)
+
+    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        """`[B, C, H, W]` twice -> `[B]`."""
+        return self.distance(*self._both(image, reference))
+
+    def map(self, image: Tensor, reference: Tensor) -> Tensor:
+        """`[B, C, H, W]` twice -> `[B, 1, H, W]`: the layers' maps, brought to the image's size, added up."""
+        size = image.shape[2:]
+        maps = self._layer_maps(*self._both(image, reference))
+        return torch.stack([F.interpolate(m, size, mode="bilinear") for m in maps]).sum(dim=0)
+
+    @torch.no_grad()
+    def constrain_(self) -> None:
+        """Keep the heads' weights non-negative, so that a larger difference is never a smaller distance."""
+        for weight in self.heads.parameters():
+            weight.clamp_(min=0)
+
+    def _both(self, image: Tensor, reference: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        if image.requires_grad != reference.requires_grad:
+            # Apart, the one without a gradient is spared its backward pass.
+            return self.features(image), self.features(reference)
+        halves = [f.chunk(2) for f in self.features(torch.cat([image, reference]))]
+        return [a for a, _ in halves], [b for _, b in halves]
+
+    def _layer_maps(self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor]) -> list[Tensor]:
+        """One `[B, 1, H_i, W_i]` for each tap."""
+        triples = zip(self.heads.values(), f_image, f_reference, strict=True)
+        return [head(channel_distance(a, b)) for head, a, b in triples]

@@ -1,0 +1,1 @@
+"""Scoring folders: pairs of files in, rows out."""

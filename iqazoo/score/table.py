@@ -1,0 +1,83 @@
+"""Rows of scores, and the files that they are written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iqazoo.atomic import replacing
+from iqazoo.errors import InputError
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one image.
+
+    Args:
+        id: the relative path without suffix, which image and reference share.
+        image, reference: the files, None where there is none.
+        scores: score by metric name; a metric that failed is absent.
+        error: what went wrong, "" if nothing did.
+    """
+
+    id: str
+    image: Path | None
+    reference: Path | None
+    scores: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+
+    def cells(self, names: Sequence[str]) -> dict[str, Any]:
+        """One value per column: id, image, reference, the metrics in the order of `names`, error."""
+        files = {"image": _text(self.image), "reference": _text(self.reference)}
+        return {"id": self.id, **files, **{n: self.scores.get(n) for n in names}, "error": self.error}
+
+
+def to_csv(records: Sequence[dict[str, Any]]) -> str:
+    """Comma-separated values with a header; None is an empty field, infinity is `inf`."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(records[0]) if records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{k: _number(v) for k, v in r.items()} for r in records])
+    return out.getvalue()
+
+
+def to_json(records: Sequence[dict[str, Any]]) -> str:
+    """A JSON list of objects; numbers that are not finite become null, as JSON has none."""
+    rounded = [{k: _finite(_number(v)) for k, v in r.items()} for r in records]
+    return json.dumps(rounded, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[dict[str, Any]]], str]] = {"csv": to_csv, "json": to_json}
+
+
+def check_output(path: Path) -> None:
+    """Raise InputError unless `write` could write to `path`; call it before hours of scoring."""
+    if path.suffix.removeprefix(".") not in FORMATS:
+        raise InputError(f"the output file must end in {' or '.join('.' + f for f in FORMATS)}; got {path}")
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(f"the output must be a file in an existing folder; got {path}")
+
+
+def write(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the records in the format of the file's suffix, under a temporary name first."""
+    with replacing(path) as temporary:
+        temporary.write_text(FORMATS[path.suffix.removeprefix(".")](records), encoding="utf-8")
+
+
+def _number(value: Any) -> Any:
+    """Nine digits hold a float32 exactly; the rest would be noise of the conversion."""
+    return float(f"{value:.9g}") if isinstance(value, float) else value
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,1 @@
+"""The core's specs, a short entry each. No torch here."""
