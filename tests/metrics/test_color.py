@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from iqazoo.errors import InputError
+from iqazoo.metrics.color import CHANNELS, check_channels, to_channels
+
+WHITE, BLACK = torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+
+
+def test_luma_weighs_the_primaries_as_bt601_says():
+    primaries = torch.eye(3).view(3, 3, 1, 1)
+    torch.testing.assert_close(to_channels(primaries, "y").flatten(), torch.tensor([0.299, 0.587, 0.114]))
+
+
+def test_studio_range_spans_16_to_235():
+    torch.testing.assert_close(to_channels(BLACK, "y-studio"), torch.full((1, 1, 2, 2), 16 / 255))
+    torch.testing.assert_close(to_channels(WHITE, "y-studio"), torch.full((1, 1, 2, 2), 235 / 255))
+
+
+def test_8bit_luma_lies_on_the_levels_and_passes_the_gradient():
+    image = torch.rand(1, 3, 8, 8, requires_grad=True)
+    luma = to_channels(image, "y-8bit")
+    torch.testing.assert_close(luma, (to_channels(image, "y") * 255).round() / 255)
+    luma.sum().backward()
+    torch.testing.assert_close(image.grad[0, :, 0, 0], torch.tensor([0.299, 0.587, 0.114]))
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_gray_is_luma_already(channels):
+    gray = torch.rand(2, 1, 3, 4)
+    assert to_channels(gray, channels) is gray
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="'rgb', 'y'"):
+        check_channels("lab")

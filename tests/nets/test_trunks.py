@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from iqazoo.nets.trunks import TRUNKS
+
+LAYERS = {
+    "alex": {"features.0": (64, 3, 11, 11), "features.10": (256, 256, 3, 3)},
+    "vgg": {"features.0": (64, 3, 3, 3), "features.28": (512, 512, 3, 3)},
+    "squeeze": {"features.0": (64, 3, 3, 3), "features.12.expand3x3": (256, 64, 3, 3)},
+}
+# torchvision's files hold this many weights and biases below "features.".
+PARAMETERS = {"alex": 10, "vgg": 26, "squeeze": 50}
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_parameters_bear_torchvisions_names(name):
+    state = TRUNKS[name]().state_dict()
+    assert len(state) == PARAMETERS[name]
+    for layer, shape in LAYERS[name].items():
+        assert state[f"{layer}.weight"].shape == shape
+        assert state[f"{layer}.bias"].shape == shape[:1]
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_taps_have_the_declared_channels_and_are_rectified(name):
+    trunk = TRUNKS[name]()
+    tapped = trunk(torch.randn(2, 3, 64, 48))
+    assert tuple(t.shape[1] for t in tapped) == trunk.channels
+    assert all(t.ge(0).all() for t in tapped)
+    assert all(len(t) == 2 for t in tapped)

@@ -1,0 +1,228 @@
+"""What gets built and installed: with and without compilers, in isolation, from an sdist, for editing."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+BUILD_OUTPUT = shutil.ignore_patterns("*.so", "__pycache__")
+COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
+
+# Adds two images' squared differences with the kernel, through plain arrays: nothing but Python is needed.
+USE_THE_KERNEL = """
+from array import array
+from importlib.util import find_spec
+from iqazoo import _cpu
+image, reference, error = array("f", [1, 2, 3]), array("f", [1, 2, 9]), array("f", [0])
+address = lambda numbers: numbers.buffer_info()[0]
+_cpu.mse_forward_float32(address(image), address(reference), address(error), 1, 3)
+assert error[0] == 12, error
+print("torch" if find_spec("torch") else "no torch")
+"""
+
+WORK_WITHOUT_KERNELS = """
+import torch
+from iqazoo.ops import available, mse
+assert "not built" in available()["cpu"], available()
+assert mse(torch.ones(2, 5), torch.zeros(2, 5)).tolist() == [1, 1]
+"""
+
+
+@pytest.fixture
+def source(tmp_path):
+    """What a fresh clone holds, as far as packaging looks at it."""
+    tree = tmp_path / "source"
+    tree.mkdir()
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "Makefile"):
+        shutil.copy(ROOT / name, tree)
+    for name in ("csrc", "iqazoo", "tests", "benchmarks"):
+        shutil.copytree(ROOT / name, tree / name, ignore=BUILD_OUTPUT)
+    return tree
+
+
+def environment(**variables):
+    """Without what a developer may have set for the build; None unsets one more."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("IQAZOO_") and k not in ("CXX", "PYTHONPATH")}
+    clean |= {"IQAZOO_BUILD_CUDA": "0"} | {k: str(v) for k, v in variables.items() if v is not None}
+    return {k: v for k, v in clean.items() if k not in variables or variables[k] is not None}
+
+
+def run(*command, cwd, fails=False, **variables):
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=environment(**variables), capture_output=True, text=True
+    )
+    log = done.stdout + done.stderr
+    assert bool(done.returncode) == fails, log
+    return log
+
+
+def build_wheel(source, **variables):
+    """A wheel built by this interpreter's own setuptools, pybind11 and ninja."""
+    pip = (sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", "dist", source)
+    folder = source.parent
+    log = run(*pip, cwd=folder, **variables)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    return wheel, log
+
+
+def files(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def modules(wheel):
+    return {name for name in files(wheel) if name.endswith(".so")}
+
+
+def script(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def check_works_without_kernels(wheel):
+    target = wheel.parent / "installed"
+    run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", target, wheel, cwd=wheel.parent)
+    # Without `site` (-S) an editable install of iqazoo cannot lend its kernels.
+    path = os.pathsep.join([str(target), *sys.path])
+    run(sys.executable, "-S", "-c", WORK_WITHOUT_KERNELS, cwd=wheel.parent, PYTHONPATH=path)
+
+
+@needs_compiler
+def test_a_wheel_in_isolation_has_kernels_and_never_sees_torch(source, tmp_path):
+    run(sys.executable, "-m", "venv", "fresh", cwd=tmp_path)
+    python = tmp_path / "fresh" / "bin" / "python"
+    log = run(python, "-m", "pip", "wheel", "-v", "--no-deps", "-w", "dist", source, cwd=tmp_path, IQAZOO_BUILD_EXT=1)
+    fetched = [
+        line for line in log.splitlines() if line.split()[:1] in (["Collecting"], ["Downloading"], ["Installing"])
+    ]
+    assert any("pybind11" in line for line in fetched)
+    assert not any("torch" in line for line in fetched)
+
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    inside = files(wheel)
+    assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}"}
+    assert inside >= {str(path.relative_to(source)) for path in (source / "iqazoo").rglob("*.py")}
+    assert "iqazoo/py.typed" in inside
+    assert {name.split("/")[0] for name in inside} == {"iqazoo", "iqazoo-0.1.0.dist-info"}
+    with zipfile.ZipFile(wheel) as archive:
+        entry_points = archive.read("iqazoo-0.1.0.dist-info/entry_points.txt").decode()
+    assert "[iqazoo.metrics]" in entry_points
+    assert "iqazoo = iqazoo.cli:main" in entry_points
+
+    run(python, "-m", "pip", "install", "--no-deps", wheel, cwd=tmp_path)
+    assert "no torch" in run(python, "-c", USE_THE_KERNEL, cwd=tmp_path)
+
+
+def test_without_a_compiler_the_wheel_is_pure(source, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    wheel, log = build_wheel(source, PATH=empty, CUDA_HOME=None)
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert "no C++ compiler: install g++" in log
+    check_works_without_kernels(wheel)
+
+
+def test_a_demanded_kernel_without_a_compiler_is_an_error(source):
+    log = run(
+        *(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", source),
+        cwd=source.parent,
+        fails=True,
+        IQAZOO_BUILD_EXT=1,
+        CXX="no-such-compiler",
+    )
+    assert "IQAZOO_BUILD_EXT=1, but these kernels cannot be built: no C++ compiler" in log
+
+
+def test_a_failing_compiler_costs_only_the_kernels(source):
+    wheel, log = build_wheel(source, CXX="false")
+    assert 'building extension "iqazoo._cpu" failed: iqazoo goes without it; IQAZOO_BUILD_EXT=1 shows why' in log
+    assert not modules(wheel)
+    check_works_without_kernels(wheel)
+
+
+def test_a_failing_compiler_fails_the_install_that_demands_kernels(source, tmp_path):
+    compiler = script(tmp_path / "bin" / "broken-c++", "#!/bin/sh\necho the words of the compiler\nexit 1\n")
+    pip = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", source)
+    log = run(*pip, cwd=tmp_path, fails=True, IQAZOO_BUILD_EXT=1, CXX=compiler)
+    assert "the words of the compiler" in log
+
+
+def test_pure_python_on_request(source):
+    (source / "iqazoo" / f"_cpu{SUFFIX}").write_bytes(b"left by an editable install")
+    wheel, _ = build_wheel(source, IQAZOO_BUILD_EXT=0, IQAZOO_BUILD_CUDA=1)
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not modules(wheel)
+
+
+@pytest.mark.parametrize("variable", ["IQAZOO_BUILD_EXT", "IQAZOO_BUILD_CUDA"])
+def test_an_unknown_setting_names_the_known_ones(source, variable):
+    command = (sys.executable, "setup.py", "--version")
+    log = run(*command, cwd=source, fails=True, **{variable: "yes"})
+    assert f"{variable} must be auto, 0 or 1; got 'yes'" in log
+
+
+@needs_compiler
+def test_an_sdist_builds(source, tmp_path):
+    build = "from setuptools import build_meta; build_meta.build_sdist('../dist')"
+    run(sys.executable, "-c", build, cwd=source)
+    (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    kernels = {str(path.relative_to(source)) for path in (source / "csrc").rglob("*") if path.is_file()}
+    assert inside >= kernels | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "iqazoo/py.typed"}
+    assert not any(name.startswith(("tests/", "benchmarks/")) or name.endswith(".so") for name in inside)
+    wheel, _ = build_wheel(tmp_path / "unpacked" / "iqazoo-0.1.0", IQAZOO_BUILD_EXT=1)
+    assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}"}
+
+
+@needs_compiler
+def test_an_editable_install_holds_its_kernels_and_no_stale_ones(source, tmp_path):
+    run(sys.executable, "-m", "venv", "--without-pip", "fresh", cwd=tmp_path)
+    python = tmp_path / "fresh" / "bin" / "python"
+    (packages,) = (tmp_path / "fresh" / "lib").glob("python*/site-packages")
+    (packages / "build_tools.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    install = (python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "-e", source)
+    kernel = source / "iqazoo" / f"_cpu{SUFFIX}"
+    run(*install, cwd=tmp_path, IQAZOO_BUILD_EXT=1)
+    assert kernel.exists()
+    run(python, "-c", USE_THE_KERNEL, cwd=tmp_path)
+    run(*install, cwd=tmp_path, CXX="false")
+    assert not kernel.exists()
+
+
+@needs_compiler
+def test_a_failing_nvcc_costs_only_the_gpus_kernels(source, tmp_path):
+    script(tmp_path / "cuda" / "bin" / "nvcc", "#!/bin/sh\nexit 1\n")
+    wheel, log = build_wheel(source, IQAZOO_BUILD_CUDA="auto", CUDA_HOME=tmp_path / "cuda")
+    assert 'building extension "iqazoo._cuda" failed: iqazoo goes without it; IQAZOO_BUILD_CUDA=1 shows why' in log
+    assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}"}
+
+
+@needs_compiler
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
+def test_the_gpus_kernels_import_without_a_driver(source):
+    wheel, _ = build_wheel(source, IQAZOO_BUILD_EXT=1, IQAZOO_BUILD_CUDA=1)
+    assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}", f"iqazoo/_cuda{SUFFIX}"}
+    target = wheel.parent / "unpacked"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+    ask = "from iqazoo import _cuda; print('reason:', _cuda.device_count_error())"
+    # No GPU is to be seen, on a machine that has one too.
+    log = run(sys.executable, "-c", ask, cwd=target, PYTHONPATH=target, CUDA_VISIBLE_DEVICES="")
+    assert "reason: " in log
+    assert "None" not in log

@@ -1,0 +1,160 @@
+"""The registry against really installed distributions: no plugin may break the import, the list, or another metric."""
+
+import json
+import os
+import subprocess
+import sys
+
+import plugin_maker
+import pytest
+
+import iqazoo
+from iqazoo import registry
+
+CORE = ["lpips", "lpips-squeeze", "lpips-vgg", "psnr", "ssim"]
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory):
+    """One folder for sys.path per distribution."""
+    folder = tmp_path_factory.mktemp("plugins")
+    good = plugin_maker.GOOD
+    newer = good.replace('kind="FR"', 'kind="FR", api=2')
+    projects = {
+        "iqazoo-good": (good.format(name="good", project="iqazoo-good"), "good"),
+        "iqazoo-raises": ("raise OSError('undefined symbol: _ZN3c10')", "raises"),
+        "iqazoo-exits": ("raise SystemExit(3)", "exits"),
+        "iqazoo-no-spec": ("SPEC = {'name': 'no-spec'}", "no-spec"),
+        "iqazoo-bad-field": (good.format(name="bad-field", project="x").replace('"FR"', '"XR"'), "bad-field"),
+        "iqazoo-newer": (newer.format(name="newer", project="iqazoo-newer"), "newer"),
+        "iqazoo-misnamed": (good.format(name="other", project="iqazoo-misnamed"), "misnamed"),
+        "iqazoo-twin-a": (good.format(name="twin", project="iqazoo-twin-a"), "twin"),
+        "iqazoo-Twin.B": (good.format(name="twin", project="iqazoo-twin-b"), "twin"),
+        "iqazoo-claims-core": (good.format(name="ssim", project="iqazoo-claims-core"), "ssim"),
+    }
+    made = {}
+    for project, (code, name) in projects.items():
+        made[project] = plugin_maker.install(folder, project.replace(".", "-"), code, name)
+    return made
+
+
+@pytest.fixture
+def installed(plugins, monkeypatch):
+    """Put distributions on sys.path for one test."""
+
+    def put(*projects):
+        for project in projects:
+            monkeypatch.syspath_prepend(str(plugins[project]))
+        registry.refresh()
+
+    yield put
+    monkeypatch.undo()
+    registry.refresh()
+
+
+def run_cli(plugins, *arguments, hash_seed="0"):
+    path = os.pathsep.join(map(str, plugins))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-m", "iqazoo", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_core_arrives_by_entry_points():
+    core = [e for e in registry.entries() if e.is_core]
+    assert [e.name for e in core] == CORE
+    assert set(CORE) <= set(iqazoo.list_metrics())
+    assert iqazoo.spec("ssim").network == "iqazoo.metrics.ssim:SSIM"
+
+
+def test_a_good_plugin_is_listed_and_works(installed):
+    import torch
+
+    installed("iqazoo-good")
+    assert "good" in iqazoo.list_metrics(kind="FR", pattern="g*")
+    assert "good" not in iqazoo.list_metrics(kind="NR")
+    image = torch.rand(2, 3, 4, 4)
+    assert iqazoo.create("good")(image, image).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("project", "name", "message"),
+    [
+        ("iqazoo-raises", "raises", "undefined symbol"),
+        ("iqazoo-exits", "exits", "SystemExit: 3"),
+        ("iqazoo-no-spec", "no-spec", "expected a MetricSpec, got dict"),
+        ("iqazoo-bad-field", "bad-field", "kind must"),
+        ("iqazoo-newer", "newer", "api 2, this iqazoo has api 1; upgrade iqazoo"),
+        ("iqazoo-misnamed", "misnamed", "named 'misnamed', its spec 'other'"),
+    ],
+)
+def test_a_broken_plugin_breaks_only_itself(installed, plugins, project, name, message):
+    installed(project, "iqazoo-good")
+    with pytest.raises(iqazoo.PluginError, match=message) as caught:
+        iqazoo.create(name)
+    assert f"{project} 1.2" in str(caught.value)
+    assert name not in iqazoo.list_metrics()
+    assert set(iqazoo.list_metrics()) >= {*CORE, "good"}
+
+    listed = run_cli([plugins[project]], "list", "--format", "json")
+    assert listed.returncode == 0, listed.stderr
+    status = {row["name"]: row["status"] for row in json.loads(listed.stdout)}
+    assert message in status.pop(name)
+    assert status == dict.fromkeys(CORE, "ok")
+    assert message in run_cli([plugins[project]], "plugins").stdout
+
+
+def test_two_plugins_of_one_name_are_ambiguous_until_one_is_chosen(installed):
+    installed("iqazoo-twin-a", "iqazoo-Twin.B")
+    with pytest.raises(iqazoo.AmbiguousMetric, match="'twin@iqazoo-twin-a' or 'twin@iqazoo-twin-b'"):
+        iqazoo.create("twin")
+    assert iqazoo.spec("twin@iqazoo-twin-a").summary == "from iqazoo-twin-a"
+    assert iqazoo.spec("twin@iqazoo_Twin.B").summary == "from iqazoo-twin-b"  # any spelling that pip takes
+    names = iqazoo.list_metrics(pattern="twin*")
+    assert names == ["twin@iqazoo-twin-a", "twin@iqazoo-twin-b"]
+
+
+def test_a_plugin_never_takes_a_core_name(installed):
+    installed("iqazoo-claims-core")
+    assert iqazoo.spec("ssim").network == "iqazoo.metrics.ssim:SSIM"
+    assert iqazoo.spec("ssim@iqazoo") is iqazoo.spec("ssim")
+    assert iqazoo.spec("ssim@iqazoo-claims-core").summary == "from iqazoo-claims-core"
+    assert set(iqazoo.list_metrics(pattern="ssim*")) == {"ssim", "ssim@iqazoo-claims-core"}
+
+
+def test_neither_hash_seed_nor_path_order_changes_the_outcome(plugins):
+    chosen = [plugins[p] for p in ("iqazoo-twin-a", "iqazoo-Twin.B", "iqazoo-claims-core", "iqazoo-raises")]
+    seen = {
+        run_cli(paths, "list", "--format", "json", hash_seed=seed).stdout
+        for seed in "012"
+        for paths in (chosen, chosen[::-1])
+    }
+    assert len(seen) == 1
+    assert len(json.loads(seen.pop())) == len(CORE) + 4
+
+
+def test_one_distribution_that_declares_a_name_twice_is_a_plugin_error(tmp_path, monkeypatch):
+    info = tmp_path / "iqazoo_double-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: iqazoo-double\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[iqazoo.metrics]\ndouble = a:SPEC\ndouble = b:SPEC\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.refresh()
+    with pytest.raises(iqazoo.PluginError, match="2 times"):
+        iqazoo.spec("double")
+    monkeypatch.undo()
+    registry.refresh()
+
+
+def test_an_unknown_name_gets_close_matches_and_the_way_to_install():
+    with pytest.raises(iqazoo.UnknownMetric, match=r"did you mean 'ssim'.*pip install"):
+        iqazoo.create("sssim")
+    with pytest.raises(iqazoo.UnknownMetric, match="iqazoo list"):
+        iqazoo.spec("ssim@nowhere")
+
+
+def test_creating_one_metric_imports_no_other_plugin(plugins):
+    path = os.pathsep.join(str(plugins[p]) for p in ("iqazoo-raises", "iqazoo-good"))
+    code = "import iqazoo, sys; iqazoo.create('psnr'); print([m for m in sys.modules if m.startswith('iqazoo_')])"
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
