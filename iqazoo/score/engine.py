@@ -17,8 +17,9 @@ from iqazoo.metric import Metric
 from iqazoo.pairing import Pair
 from iqazoo.score.table import Row
 
-BATCH_PIXELS = 2**22
-"""A batch holds no more pixels than this, so that large images are scored one by one."""
+BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**24}
+"""A batch holds no more pixels than this, so that its intermediate maps fit: on a CPU the cache, where a larger batch
+gains nothing and is slower, on a GPU its memory. An image that is larger is scored alone."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ def score_pairs(
         One row for each pair, in order.
     """
     workers = workers or os.cpu_count() or 1
+    most_pixels = BATCH_PIXELS.get(torch.device(device).type, 2**22)
     with ThreadPoolExecutor(workers) as pool:
         jobs = _decoded(pool, pairs, background, ahead=batch_size + workers)
         for _, group in itertools.groupby(jobs, key=lambda job: job.shapes):
-            for batch in _batches(group, batch_size):
+            for batch in _batches(group, batch_size, most_pixels):
                 yield from _score_batch(batch, metrics, device)
 
 
@@ -93,12 +95,12 @@ def _decode(pair: Pair, background: str | None) -> _Job:
     return _Job(pair, image, reference)
 
 
-def _batches(jobs: Iterable[_Job], batch_size: int) -> Iterator[list[_Job]]:
+def _batches(jobs: Iterable[_Job], batch_size: int, most_pixels: int) -> Iterator[list[_Job]]:
     batch: list[_Job] = []
     for job in jobs:
         batch.append(job)
         pixels = 0 if job.image is None else job.image[0].numel()
-        if len(batch) >= batch_size or (len(batch) + 1) * pixels > BATCH_PIXELS:
+        if len(batch) >= batch_size or (len(batch) + 1) * pixels > most_pixels:
             yield batch
             batch = []
     if batch:

@@ -101,7 +101,7 @@ def test_transparent_images_need_a_background(folders):
 
 
 def test_large_images_are_scored_one_by_one(folders, monkeypatch):
-    monkeypatch.setattr(engine, "BATCH_PIXELS", 20 * 16)
+    monkeypatch.setitem(engine.BATCH_PIXELS, "cpu", 20 * 16)
     sizes = []
     metric = create("psnr")
     metric.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
