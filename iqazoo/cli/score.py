@@ -66,8 +66,8 @@ def run(
     records = [row.cells(list(specs)) for row in rows]
     if output is not None:
         table.write(records, output)
-    if format == "table" and len(rows) > 1:
-        records.append(_mean(records))
+    if format == "table":
+        records = _for_people(records)
     show(records, format, titles={name: f"{name} {spec.arrow}" for name, spec in specs.items() if spec})
     return 1 if len(metrics) < len(specs) or any(row.error for row in rows) else 0
 
@@ -120,8 +120,12 @@ def _created(specs: Mapping[str, MetricSpec | None], device: str) -> dict[str, M
         try:
             if spec is not None:
                 metrics[name] = create(name, device=device)
-        except (PluginError, WeightsError) as error:
-            _say(f"{name} is left out: {' '.join(str(error).split())}")
+        except PluginError as error:
+            _say(f"{name} is left out: {error}")
+        except WeightsError as error:
+            _say(
+                f"{name} is left out: {str(error).splitlines()[0].rstrip(':')}; `iqazoo weights fetch {name}` says why"
+            )
     return metrics
 
 
@@ -132,11 +136,13 @@ def _with_progress(rows: Iterable[table.Row], total: int) -> Iterator[table.Row]
     return iter(track(rows, "scoring", total=total, console=Console(stderr=True)))
 
 
-def _mean(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A last row for people: the mean of each column over the images that have a score."""
-    columns = {c: [r[c] for r in records if isinstance(r[c], float)] for c in records[0]}
+def _for_people(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the files, which the id tells, and without errors where there are none; with the means at the end."""
+    left_out = {"image", "reference"} | (set() if any(r["error"] for r in records) else {"error"})
+    shown = [{c: v for c, v in r.items() if c not in left_out} for r in records]
+    columns = {c: [r[c] for r in shown if isinstance(r[c], float)] for c in shown[0]}
     means = {c: math.fsum(values) / len(values) if values else None for c, values in columns.items()}
-    return {**means, "id": "mean"}
+    return [*shown, {**means, "id": "mean"}] if len(shown) > 1 else shown
 
 
 def _say(message: str) -> None:
