@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from iqazoo import registry, state_dict
-from iqazoo.errors import InputError, PluginError, WeightsError
+from iqazoo.errors import InputError, IqazooError, PluginError, WeightsError
 from iqazoo.metric import Metric
 from iqazoo.metric_spec import API, MetricSpec
 
@@ -63,7 +63,7 @@ def build_network(spec: MetricSpec, options: Mapping[str, Any]) -> nn.Module:
 
     Raises:
         InputError: an option is unknown, or the spec is of the reserved kind "SET".
-        PluginError: the network cannot be imported or is no `nn.Module`.
+        PluginError: the network cannot be imported or built, or is no `nn.Module`.
     """
     if spec.kind == "SET":
         raise InputError(f"{spec.name} judges sets of images, which this iqazoo cannot do; upgrade iqazoo")
@@ -72,7 +72,7 @@ def build_network(spec: MetricSpec, options: Mapping[str, Any]) -> nn.Module:
     if unknown:
         valid = ", ".join(known) if known else "none"
         raise InputError(f"{spec.name} has no option {', '.join(map(repr, unknown))}; its options: {valid}")
-    network = network_class(spec)(**{**spec.options, **options})
+    network = _constructed(spec, {**spec.options, **options})
     if not isinstance(network, nn.Module):
         raise PluginError(f"metric {spec.name!r}: its network must be an nn.Module, got {type(network).__name__}")
     return network
@@ -89,7 +89,7 @@ def network_class(spec: MetricSpec) -> Callable[..., Any]:
     module, _, attribute = spec.network.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"metric {spec.name!r}: its network {spec.network} cannot be imported: "
             f"{type(error).__name__}: {error}. Install what is missing, or upgrade or remove its distribution"
@@ -101,6 +101,18 @@ def network_options(spec: MetricSpec) -> dict[str, Any]:
     parameters = inspect.signature(network_class(spec)).parameters.values()
     takes = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: spec.options.get(p.name, p.default) for p in parameters if p.kind in takes}
+
+
+def _constructed(spec: MetricSpec, options: Mapping[str, Any]) -> Any:
+    try:
+        return network_class(spec)(**options)
+    except IqazooError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
+        raise PluginError(
+            f"metric {spec.name!r}: its network cannot be built with {given}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _with_options_of_file(spec: MetricSpec, options: dict[str, Any], path: Path) -> dict[str, Any]:

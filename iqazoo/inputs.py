@@ -61,12 +61,12 @@ def check_alike(image: Tensor, reference: Tensor) -> None:
         raise InputError(f"image is on {image.device}, reference on {reference.device}; move one with .to(device)")
 
 
-def check_values(name: str, value: Tensor) -> None:
-    """Raise InputError unless every value is finite and in [0, 1]. Waits for the device."""
+def check_values(name: str, value: Tensor, data_range: float) -> None:
+    """Raise InputError unless every value is finite and in [0, data_range]. Waits for the device."""
     low, high = (v.item() for v in torch.aminmax(value))
-    if not (low >= 0 and high <= 1):  # NaN fails too
+    if not (low >= 0 and high <= data_range):  # NaN fails too
         raise InputError(
-            f"{name} must lie in [0, 1], got values from {low:g} to {high:g}; "
+            f"{name} must lie in [0, {data_range:g}], got values from {low:g} to {high:g}; "
             "divide 8-bit values by 255, map [-1, 1] by (x + 1) / 2, clamp what overshoots"
         )
 

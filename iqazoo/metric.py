@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iqazoo import inputs
-from iqazoo.errors import InputError
+from iqazoo.errors import InputError, PluginError
 from iqazoo.metric_spec import MetricSpec
 
 Reduction = Literal["mean", "none"]
@@ -38,15 +38,17 @@ class Metric(nn.Module):
         Args:
             image: `[B, C, H, W]` in [0, 1], the images under test.
             reference: the same shape, for full-reference metrics.
-            check: also verify that values are finite and in [0, 1] (waits for the device).
+            check: also verify that values are finite and in [0, 1], or the network's `data_range` where it has
+                one (waits for the device).
 
         Returns:
             `[B]`, float64 for float64 images, else float32.
 
         Raises:
             InputError: shapes, types, devices or values are not what the metric takes.
+            PluginError: the network's result is not `[B]`.
         """
-        return self.network(*self._inputs(image, reference, check)).to(_score_type(image))
+        return self._scores(image, self.network(*self._inputs(image, reference, check)))
 
     def loss(self, image: Tensor, reference: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
         """What to minimise: the score where lower is better; else the best possible score minus it, or minus it
@@ -97,10 +99,18 @@ class Metric(nn.Module):
         for name, value in given.items():
             inputs.check_image(self.spec, self.network, name, value)
             if check:
-                inputs.check_values(name, value)
+                inputs.check_values(name, value, getattr(self.network, "data_range", 1.0))
         if reference is not None:
             inputs.check_alike(image, reference)
         return tuple(self._cast(value) for value in given.values())
+
+    def _scores(self, image: Tensor, scores: Tensor) -> Tensor:
+        if scores.shape != (len(image),):
+            raise PluginError(
+                f"metric {self.spec.name!r}: its network must give one score per image, [{len(image)}], "
+                f"got {list(scores.shape)}; its author must flatten or average it"
+            )
+        return scores.to(_score_type(image))
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(next((p.dtype for p in self.network.parameters()), _score_type(value)))
@@ -127,8 +137,8 @@ class ReferencedMetric:
         if self._features is None:
             return metric(image, reference)
         image_, _ = metric._inputs(image, reference, False)
-        kept = _expand(self._features, len(image))
-        return metric.network.distance(metric.network.features(image_), kept).to(_score_type(image))
+        kept = self._features if len(reference) == len(self._reference) else _expand(self._features, len(image))
+        return metric._scores(image, metric.network.distance(metric.network.features(image_), kept))
 
     def loss(self, image: Tensor, reduction: Reduction = "mean") -> Tensor:
         """As `Metric.loss`."""
@@ -150,7 +160,10 @@ def _expand(features: Any, batch: int) -> Any:
         return features.expand(batch, *features.shape[1:])
     if isinstance(features, Mapping):
         return {key: _expand(value, batch) for key, value in features.items()}
-    return [_expand(value, batch) for value in features]
+    expanded = [_expand(value, batch) for value in features]
+    if isinstance(features, list):
+        return expanded
+    return type(features)(*expanded) if hasattr(features, "_fields") else tuple(expanded)  # a namedtuple, a tuple
 
 
 def _score_type(image: Tensor) -> torch.dtype:

@@ -15,6 +15,9 @@ API = 1
 """The version of the contract between specs and iqazoo. A spec with a newer one is refused."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_+.-]*")
+TAKEN = ("id", "image", "reference", "error")
+"""The other columns of a table of scores."""
+
 FULL_SHA256 = re.compile(r"[0-9a-f]{64}")
 SHORT_SHA256 = re.compile(r"[0-9a-f]{8,63}")
 
@@ -105,10 +108,12 @@ class MetricSpec:
     api: int = API
 
     def __post_init__(self) -> None:
-        low, high = self.score_range
         named = isinstance(self.network, str) and re.fullmatch(r"[\w.]+:\w+", self.network)
         rules = {
-            "name": (isinstance(self.name, str) and NAME.fullmatch(self.name), f"match {NAME.pattern}"),
+            "name": (
+                isinstance(self.name, str) and NAME.fullmatch(self.name) and self.name not in TAKEN,
+                f"match {NAME.pattern} and be none of {', '.join(TAKEN)}",
+            ),
             "network": (named or callable(self.network), 'be a class or "package.module:Class"'),
             "kind": (self.kind in ("FR", "NR", "SET"), 'be "FR", "NR" or "SET"'),
             "lower_is_better": (isinstance(self.lower_is_better, bool), "be True or False"),
@@ -117,9 +122,10 @@ class MetricSpec:
                 isinstance(self.weights, tuple) and all(isinstance(w, Weights) for w in self.weights),
                 "be a tuple of Weights",
             ),
-            "score_range": (low < high, "be (low, high) with low < high"),
-            "channels": (self.channels and set(self.channels) <= {1, 3}, "hold 1 (gray), 3 (RGB) or both"),
+            "score_range": (_is_range(self.score_range), "be two numbers (low, high) with low < high"),
+            "channels": (self.channels in ((1,), (3,), (1, 3)), "be (1,) for gray, (3,) for RGB or (1, 3) for both"),
             "min_size": (isinstance(self.min_size, int) and self.min_size >= 1, "be a whole number from 1"),
+            "api": (isinstance(self.api, int) and self.api >= 1, "be a whole number from 1"),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
@@ -135,3 +141,9 @@ class MetricSpec:
     def takes_reference(self) -> bool:
         """Whether the metric compares with a reference."""
         return self.kind == "FR"
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) != 2 or not all(isinstance(v, int | float) for v in value):
+        return False
+    return value[0] < value[1]

@@ -6,14 +6,17 @@ are entry points of the distribution `iqazoo`, found by the same road.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
 import functools
 import re
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from iqazoo.errors import AmbiguousMetric, PluginError, UnknownMetric
+from iqazoo.errors import AmbiguousMetric, InputError, PluginError, UnknownMetric
 from iqazoo.metric_spec import API, MetricSpec
 
 GROUP = "iqazoo.metrics"
@@ -111,7 +114,12 @@ def list_metrics(kind: str | None = None, pattern: str = "*") -> list[str]:
     Args:
         kind: "FR", "NR", or None for both.
         pattern: a shell pattern such as "lpips*".
+
+    Raises:
+        InputError: there is no such kind.
     """
+    if kind not in (None, "FR", "NR"):
+        raise InputError(f"kind must be 'FR', 'NR' or None; got {kind!r}")
     names = set()
     for entry in entries():
         try:
@@ -130,9 +138,12 @@ def _entries() -> tuple[Entry, ...]:
 
 
 def _entry(point: EntryPoint) -> Entry:
-    dist = point.dist
-    name, version = (dist.name, dist.version) if dist else ("unknown", "?")
-    return Entry(point.name, _normalised(name), version, point.value, point)
+    try:
+        metadata: Any = point.dist.metadata if point.dist else {}
+        name, version = metadata.get("Name"), metadata.get("Version")
+    except Exception:  # a half-removed package has entry points and no metadata: what it raises depends on Python
+        name = version = None
+    return Entry(point.name, _normalised(name or "unknown"), version or "?", point.value, point)
 
 
 def _normalised(distribution: str) -> str:
@@ -147,8 +158,12 @@ def _named(name: str) -> list[Entry]:
 def _load(entry: Entry) -> MetricSpec:
     who = f"metric {entry.name!r} of {entry.distribution} {entry.version} ({entry.target})"
     try:
-        found = entry.point.load()
-    except (Exception, SystemExit) as error:  # SystemExit: a script's exit() must not end the caller
+        # What a plugin prints must not end up in data that a program reads from stdout.
+        with contextlib.redirect_stdout(sys.stderr):
+            found = entry.point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a script's sys.exit() must not end the caller either
         raise PluginError(
             f"{who} cannot be imported: {type(error).__name__}: {error}. "
             f"Upgrade or remove {entry.distribution}; the other metrics are not affected"

@@ -98,6 +98,15 @@ def test_a_network_must_be_a_module():
         build_network(plain(network=object), {})
 
 
+def test_a_network_that_cannot_be_built_is_a_plugin_error():
+    class NeedsTimm(torch.nn.Module):
+        def __init__(self, width: int = 3) -> None:
+            raise ModuleNotFoundError("No module named 'timm'")
+
+    with pytest.raises(PluginError, match="cannot be built with width=4: ModuleNotFoundError: No module named 'timm'"):
+        build_network(plain(network=NeedsTimm), {"width": 4})
+
+
 def test_set_metrics_are_reserved():
     with pytest.raises(InputError, match="sets of images"):
         build_network(plain(kind="SET"), {})

@@ -3,12 +3,13 @@
 import copy
 import math
 import pickle
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
-from iqazoo import InputError, Metric, MetricSpec, create
+from iqazoo import InputError, Metric, MetricSpec, PluginError, create
 
 
 class Difference(nn.Module):
@@ -135,6 +136,47 @@ def test_with_reference_takes_a_batch_of_one_or_of_the_images(metric):
         metric.with_reference(images(0))
 
 
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: tuple[torch.Tensor, ...]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_features_keep_their_structure(batch):
+    class Named(Difference):
+        def features(self, image):
+            return Pair(image, (image, image))
+
+        def distance(self, f_image, f_reference):
+            assert type(f_reference.second) is tuple
+            return (f_image.first - f_reference.first).abs().mean((1, 2, 3))
+
+    x, y = images(3), images(batch)
+    metric = Metric(spec(), Named())
+    torch.testing.assert_close(metric.with_reference(y)(x), (x - y).abs().mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("result", [lambda s: s[:, None], lambda s: s.mean()])
+def test_a_network_that_gives_no_vector_is_a_plugin_error(result):
+    class Wrong(Difference):
+        def distance(self, f_image, f_reference):
+            return result(super().distance(f_image, f_reference))
+
+    metric = Metric(spec(), Wrong())
+    x = images()
+    for call in (lambda: metric(x, x), lambda: metric.with_reference(x)(x), lambda: metric.loss(x, x)):
+        with pytest.raises(PluginError, match=r"one score per image, \[2\]"):
+            call()
+
+
+def test_the_check_of_values_heeds_the_data_range():
+    metric = create("psnr", data_range=255.0)
+    x, y = images() * 255, images() * 255
+    metric(x, y, check=True)
+    with pytest.raises(InputError, match=r"\[0, 255\]"):
+        metric(2 * x, y + 255, check=True)
+
+
 def test_with_reference_works_for_networks_without_features():
     metric = create("psnr")
     x, y = images(3), images(1)
@@ -217,11 +259,13 @@ def test_deep_copy_and_pickle_of_the_cores_metrics(name):
 
 @pytest.mark.parametrize("name", ["psnr", "ssim", "lpips"])
 def test_scoring_changes_no_global_state(name):
+    def state():
+        flags = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+        return [*torch.get_rng_state().tolist(), *flags]
+
     metric = create(name, weights=None)
-    before = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
-    metric(images(1, height=48, width=48), images(1, height=48, width=48, generator=torch.Generator()))
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    metric(torch.zeros(1, 3, 48, 48), torch.ones(1, 3, 48, 48))
-    assert torch.equal(state, torch.get_rng_state())
-    assert before[1:] == (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
+    x, y = images(1, height=48, width=48), images(1, height=48, width=48)
+    before = state()
+    metric(x.requires_grad_(), y)
+    metric.loss(x, y).backward()
+    assert state() == before

@@ -45,6 +45,12 @@ def test_options_are_a_copy():
         ("score_range", (1.0, 0.0)),
         ("channels", ()),
         ("channels", (4,)),
+        ("channels", [1, 3]),
+        ("score_range", ("~0", "~1")),
+        ("score_range", 1.0),
+        ("name", "error"),
+        ("api", "2"),
+        ("api", 0),
         ("min_size", 0),
     ],
 )

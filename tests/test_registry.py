@@ -24,6 +24,12 @@ def plugins(tmp_path_factory):
         "iqazoo-good": (good.format(name="good", project="iqazoo-good"), "good"),
         "iqazoo-raises": ("raise OSError('undefined symbol: _ZN3c10')", "raises"),
         "iqazoo-exits": ("raise SystemExit(3)", "exits"),
+        "iqazoo-cancels": ("import asyncio; raise asyncio.CancelledError('stop')", "cancels"),
+        "iqazoo-bad-api": (good.format(name="bad-api", project="x").replace('"FR"', '"FR", api="2"'), "bad-api"),
+        "iqazoo-bad-range": (
+            good.format(name="bad-range", project="x").replace('"FR"', '"FR", score_range=("~0", "~1")'),
+            "bad-range",
+        ),
         "iqazoo-no-spec": ("SPEC = {'name': 'no-spec'}", "no-spec"),
         "iqazoo-bad-field": (good.format(name="bad-field", project="x").replace('"FR"', '"XR"'), "bad-field"),
         "iqazoo-newer": (newer.format(name="newer", project="iqazoo-newer"), "newer"),
@@ -81,6 +87,9 @@ def test_a_good_plugin_is_listed_and_works(installed):
     [
         ("iqazoo-raises", "raises", "undefined symbol"),
         ("iqazoo-exits", "exits", "SystemExit: 3"),
+        ("iqazoo-cancels", "cancels", "CancelledError: stop"),
+        ("iqazoo-bad-api", "bad-api", "api must"),
+        ("iqazoo-bad-range", "bad-range", "score_range must"),
         ("iqazoo-no-spec", "no-spec", "expected a MetricSpec, got dict"),
         ("iqazoo-bad-field", "bad-field", "kind must"),
         ("iqazoo-newer", "newer", "api 2, this iqazoo has api 1; upgrade iqazoo"),
@@ -143,6 +152,28 @@ def test_one_distribution_that_declares_a_name_twice_is_a_plugin_error(tmp_path,
         iqazoo.spec("double")
     monkeypatch.undo()
     registry.refresh()
+
+
+def test_a_half_removed_distribution_breaks_nothing(tmp_path):
+    info = tmp_path / "iqazoo_ghost-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[iqazoo.metrics]\nghost = iqazoo_ghost:SPEC\n")
+    listed = run_cli([tmp_path], "list", "--format", "json")
+    assert listed.returncode == 0, listed.stderr
+    status = {row["name"]: row["status"] for row in json.loads(listed.stdout)}
+    assert "No module named 'iqazoo_ghost'" in status["ghost"]
+
+
+def test_what_a_plugin_prints_at_import_stays_out_of_the_data(tmp_path):
+    code = "print('hello from plugin')" + plugin_maker.GOOD.format(name="chatty", project="iqazoo-chatty")
+    listed = run_cli([plugin_maker.install(tmp_path, "iqazoo-chatty", code, "chatty")], "list", "--format", "json")
+    assert "chatty" in {row["name"] for row in json.loads(listed.stdout)}
+    assert "hello from plugin" in listed.stderr
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(iqazoo.InputError, match="'FR', 'NR' or None; got 'fr'"):
+        iqazoo.list_metrics(kind="fr")
 
 
 def test_an_unknown_name_gets_close_matches_and_the_way_to_install():

@@ -10,14 +10,16 @@ Channels = Literal["rgb", "y", "y-8bit", "y-studio"]
 CHANNELS: tuple[str, ...] = get_args(Channels)
 
 
-def check_channels(channels: str) -> None:
-    """Raise InputError where `channels` is none of the names that `to_channels` knows."""
+def check_channels(channels: str, data_range: float) -> None:
+    """Raise InputError where `to_channels` does not know `channels`, or not for images of that range."""
     if channels not in CHANNELS:
         raise InputError(f"channels must be one of {', '.join(map(repr, CHANNELS))}; got {channels!r}")
+    if channels in ("y-8bit", "y-studio") and data_range != 1:
+        raise InputError(f"channels={channels!r} is for images in [0, 1]; got data_range={data_range!r}")
 
 
 def to_channels(image: Tensor, channels: Channels) -> Tensor:
-    """The channels that a metric compares. Gray images come back as they are: they are luma already.
+    """The channels that a metric compares. A gray image is its own luma.
 
     Args:
         image: `[B, 1 or 3, H, W]`, RGB or gray in [0, 1].
@@ -28,10 +30,13 @@ def to_channels(image: Tensor, channels: Channels) -> Tensor:
     Returns:
         `[B, C, H, W]`, C being 1 for luma.
     """
-    if channels == "rgb" or image.shape[1] == 1:
+    if channels == "rgb":
         return image
-    red, green, blue = image.split(1, dim=1)  # [B, 1, H, W] each
+    luma = image if image.shape[1] == 1 else _luma(*image.split(1, dim=1))  # [B, 1, H, W]
     if channels == "y-studio":
-        return (65.481 * red + 128.553 * green + 24.966 * blue + 16) / 255
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+        return (219 * luma + 16) / 255
     return luma if channels == "y" else luma + ((luma * 255).round() / 255 - luma).detach()
+
+
+def _luma(red: Tensor, green: Tensor, blue: Tensor) -> Tensor:
+    return 0.299 * red + 0.587 * green + 0.114 * blue

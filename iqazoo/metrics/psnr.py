@@ -21,7 +21,7 @@ def psnr(
     Args:
         image, reference: `[B, C, H, W]` in [0, data_range].
         data_range: the greatest minus the least possible value.
-        channels: see `color.to_channels`; other than "rgb" only for images in [0, 1].
+        channels: see `color.to_channels`; "y-8bit" and "y-studio" only for images in [0, 1].
         cap: the score of identical images and the upper bound of all others; None leaves them at +inf.
 
     Returns:
@@ -44,9 +44,9 @@ class PSNR(nn.Module):
 
     def __init__(self, data_range: float = 1.0, channels: Channels = "rgb", cap: float | None = None) -> None:
         super().__init__()
-        check_channels(channels)
         if not data_range > 0:
             raise InputError(f"data_range must be a positive number; got {data_range!r}")
+        check_channels(channels, data_range)
         self.data_range = data_range
         self.channels: Channels = channels
         self.cap = cap

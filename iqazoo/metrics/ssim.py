@@ -36,8 +36,9 @@ def ssim(
         sigma: standard deviation of the Gaussian window in pixels; None: all its pixels weigh the same.
         padding: "valid" counts the windows that lie inside the image; "same" and "reflect" centre one on every
             pixel, beyond the border being zeros or the mirrored image.
-        channels: see `color.to_channels`; other than "rgb" only for images in [0, 1].
-        downsample: first average over blocks of round(min(H, W) / 256) pixels, as the authors suggest.
+        channels: see `color.to_channels`; "y-8bit" and "y-studio" only for images in [0, 1].
+        downsample: first average over blocks of round(min(H, W) / 256) pixels, as the authors suggest; halves are
+            rounded up as in their MATLAB code (piq rounds them to even, and so differs at 640, 1152, ...).
         data_range: the greatest minus the least possible value.
         k1, k2: the constants of the paper's equations 7 and 9.
 
@@ -48,8 +49,7 @@ def ssim(
         InputError: the image is smaller than the padding and the window allow.
     """
     x, y = _prepare(image, reference, channels, downsample)
-    index = _index(x, y, window, sigma, padding, (k1 * data_range) ** 2, (k2 * data_range) ** 2)
-    return index.mean(dim=(1, 2, 3))
+    return _index(x, y, window, sigma, padding, (k1 * data_range) ** 2, (k2 * data_range) ** 2).mean(dim=(1, 2, 3))
 
 
 def ssim_map(
@@ -97,14 +97,15 @@ class SSIM(nn.Module):
         k2: float = 0.03,
     ) -> None:
         super().__init__()
-        check_channels(channels)
+        check_channels(channels, data_range)
         if padding not in get_args(Padding):
             raise InputError(f"padding must be one of {', '.join(get_args(Padding))}; got {padding!r}")
-        if window < 1 or window % 2 == 0:
+        if not isinstance(window, int) or window < 1 or window % 2 == 0:
             raise InputError(f"window must be an odd number of pixels, so that it has a centre; got {window!r}")
         if not (data_range > 0 and (sigma is None or sigma > 0)):
             raise InputError(f"data_range and sigma must be positive; got {data_range!r} and {sigma!r}")
         self.min_size = _least_size(window, padding)
+        self.data_range = data_range
         self._score = functools.partial(
             ssim, window=window, sigma=sigma, padding=padding, channels=channels, downsample=downsample,
             data_range=data_range, k1=k1, k2=k2,
@@ -121,7 +122,7 @@ class SSIM(nn.Module):
 
 
 def _prepare(image: Tensor, reference: Tensor, channels: Channels, downsample: bool) -> tuple[Tensor, Tensor]:
-    x, y = to_channels(image, channels), to_channels(reference, channels)
+    x, y = (to_channels(t if t.dtype == torch.float64 else t.float(), channels) for t in (image, reference))
     block = math.floor(min(x.shape[2:]) / 256 + 0.5) if downsample else 1
     return (F.avg_pool2d(x, block), F.avg_pool2d(y, block)) if block > 1 else (x, y)
 
@@ -138,7 +139,8 @@ def _index(x: Tensor, y: Tensor, window: int, sigma: float | None, padding: Padd
     pivot_x, pivot_y = (t.detach().mean(dim=(2, 3), keepdim=True) for t in (x, y))
     x, y = _pad(x, window, padding) - pivot_x, _pad(y, window, padding) - pivot_y
     moments = torch.stack([x, y, x * x + y * y, x * y])  # [4, B, C, H, W]
-    mean_x, mean_y, squares, product = _filter(moments, _taps(window, sigma))
+    with torch.autocast(x.device.type, enabled=False):  # in half precision the differences below would be noise
+        mean_x, mean_y, squares, product = _filter(moments, _taps(window, sigma))
     variances = squares - mean_x * mean_x - mean_y * mean_y
     covariance = product - mean_x * mean_y
     mean_x, mean_y = mean_x + pivot_x, mean_y + pivot_y
@@ -165,7 +167,6 @@ def _filter(x: Tensor, taps: tuple[float, ...]) -> Tensor:
     return planes.reshape(*x.shape[:-2], *planes.shape[2:])
 
 
-@functools.cache
 def _taps(window: int, sigma: float | None) -> tuple[float, ...]:
     """The one-dimensional window, with sum 1."""
     if sigma is None:

@@ -25,12 +25,20 @@ def test_8bit_luma_lies_on_the_levels_and_passes_the_gradient():
     torch.testing.assert_close(image.grad[0, :, 0, 0], torch.tensor([0.299, 0.587, 0.114]))
 
 
-@pytest.mark.parametrize("channels", CHANNELS)
-def test_gray_is_luma_already(channels):
-    gray = torch.rand(2, 1, 3, 4)
-    assert to_channels(gray, channels) is gray
+@pytest.mark.parametrize("channels", CHANNELS[1:])
+def test_gray_scores_as_the_same_picture_in_rgb(channels):
+    gray = torch.rand(2, 1, 3, 4, dtype=torch.float64)
+    torch.testing.assert_close(to_channels(gray, channels), to_channels(gray.expand(-1, 3, -1, -1), channels))
+    assert to_channels(gray, "y") is gray
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="'rgb', 'y'"):
-        check_channels("lab")
+        check_channels("lab", 1.0)
+
+
+def test_levels_and_studio_range_are_for_images_up_to_one():
+    check_channels("y", 255.0)
+    for channels in ("y-8bit", "y-studio"):
+        with pytest.raises(InputError, match="data_range=255"):
+            check_channels(channels, 255.0)

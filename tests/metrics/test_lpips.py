@@ -1,4 +1,5 @@
 import copy
+import hashlib
 
 import golden_data
 import pytest
@@ -79,6 +80,13 @@ def test_identical_images_score_zero_with_a_finite_gradient(golden, trunk):
     score.backward()
     assert score.item() == 0
     assert image.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_the_specs_hashes_are_those_of_the_published_heads(golden, trunk):
+    golden(trunk)  # skips without the wheel
+    promised = spec(NETS[trunk]).weights[1].sha256
+    assert hashlib.sha256(golden_data.published_heads(trunk).read_bytes()).hexdigest() == promised
 
 
 def test_zero_features_have_zero_gradient():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from iqazoo.errors import InputError
 from iqazoo.ops import available, mse
-from iqazoo.ops.mean_squared_error import reference as reference_mse
+from iqazoo.ops.mean_squared_error import reference_mse
 
 # About what one rounding to the type costs, times a few: the sums themselves must add nothing to it.
 TOLERANCE = {torch.float32: 5e-7, torch.float64: 1e-13}
