@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install -q
 SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench clean
+.PHONY: help demo test bench clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -37,11 +37,11 @@ clean:  ## remove what the other targets made
 	rm -rf .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Stamps: a second run installs again only if the project's metadata or kernels changed.
-$(VENV)/.torch:
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) $(TORCH)
-	@touch $@
+# Stamps: a second run installs again only if TORCH, the project's metadata or its kernels changed.
+$(VENV)/.torch: FORCE
+	@[ "$$(cat $@ 2>/dev/null)" = "$(TORCH)" ] || { set -ex; \
+		$(PYTHON) -m venv $(VENV); $(PIP) $(TORCH); echo "$(TORCH)" > $@; }
+FORCE:
 
 $(VENV)/.demo: $(VENV)/.torch $(SOURCES)
 	$(PIP) -e '.[demo]'

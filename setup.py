@@ -25,6 +25,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.editable_wheel import editable_wheel
 from setuptools.errors import CompileError
 
 BUILD_EXT = "IQAZOO_BUILD_EXT"
@@ -160,6 +161,16 @@ def run_ninja(folder: Path, target: str) -> None:
         raise CompileError(done.stdout + done.stderr)
 
 
+class EditableWheel(editable_wheel):
+    """Without modules to build, setuptools would leave those of an earlier editable install in use."""
+
+    def run(self) -> None:
+        """Install in place."""
+        for module in Path("iqazoo").glob("_c*.so"):
+            module.unlink()
+        super().run()
+
+
 class BuildWithNinja(build_ext):
     """setuptools decides what to build and where it goes; ninja compiles it."""
 
@@ -186,4 +197,4 @@ class BuildWithNinja(build_ext):
         shutil.copy2(folder / built, module)
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWithNinja})
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWithNinja, "editable_wheel": EditableWheel})

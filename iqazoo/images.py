@@ -42,7 +42,7 @@ def decode(path: str | os.PathLike[str], *, background: str | None = None) -> to
     """
     import torch
 
-    backdrop = None if background is None else _parse_colour(background)
+    backdrop = None if background is None else parse_background(background)
     try:
         return torch.from_numpy(_flatten(_read(path), backdrop))
     except InputError as error:
@@ -63,8 +63,12 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _parse_colour(name: str) -> np.ndarray:
-    """A colour's name or "#rrggbb" as `[3, 1, 1]` float32 in [0, 1]; `[1, 1, 1]` where it is a gray."""
+def parse_background(name: str) -> np.ndarray:
+    """A colour's name or "#rrggbb" as `[3, 1, 1]` float32 in [0, 1]; `[1, 1, 1]` where it is a gray.
+
+    Raises:
+        InputError: it is no colour, or a transparent one.
+    """
     expected = f'background must be a colour such as "white" or "#rrggbb", got {name!r}'
     try:
         colour = ImageColor.getrgb(name)

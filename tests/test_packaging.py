@@ -203,6 +203,9 @@ def test_an_editable_install_holds_its_kernels_and_no_stale_ones(source, tmp_pat
     run(python, "-c", USE_THE_KERNEL, cwd=tmp_path)
     run(*install, cwd=tmp_path, CXX="false")
     assert not kernel.exists()
+    kernel.write_bytes(b"left by an earlier install")
+    run(*install, cwd=tmp_path, IQAZOO_BUILD_EXT=0)
+    assert not kernel.exists()
 
 
 @needs_compiler
@@ -211,6 +214,14 @@ def test_a_failing_nvcc_costs_only_the_gpus_kernels(source, tmp_path):
     wheel, log = build_wheel(source, IQAZOO_BUILD_CUDA="auto", CUDA_HOME=tmp_path / "cuda")
     assert 'building extension "iqazoo._cuda" failed: iqazoo goes without it; IQAZOO_BUILD_CUDA=1 shows why' in log
     assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}"}
+
+
+@needs_compiler
+def test_demanded_kernels_for_the_gpu_without_nvcc_are_an_error(source, tmp_path):
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    pip = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", source)
+    log = run(*pip, cwd=tmp_path, fails=True, IQAZOO_BUILD_CUDA=1, PATH=tmp_path, CUDA_HOME=None, CXX=compiler)
+    assert "IQAZOO_BUILD_CUDA=1, but these kernels cannot be built: no nvcc" in log
 
 
 @needs_compiler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from iqazoo.cli import env, info, list, plugins, score, weights
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an arrow or a file's name must not end the run
+        sys.stdout.reconfigure(errors="backslashreplace")
     app = SubcommandApp()
     for command in (list, info, score, plugins, weights, env):
         app.command(name=command.__name__.rsplit(".", 1)[-1])(command.run)

@@ -24,9 +24,9 @@ def run(name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")
 
     entry = registry.find(name)
     spec = entry.spec()
-    facts = {field.name: _text(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
+    facts = {field.name: _shown(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
     facts["options"] = _signature(network_options(spec))
-    facts["weights"] = " ".join(str(local_path(w)) for w in spec.weights)
+    facts["weights"] = tuple(str(local_path(w)) for w in spec.weights)
     facts["source"] = f"{entry.distribution} {entry.version}"
     show([{"field": key, "value": value} for key, value in facts.items()] if format == "table" else [facts], format)
     return 0
@@ -37,8 +37,6 @@ def _signature(options: dict[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _text(value: Any) -> Any:
-    """Plain values as they are, pairs of numbers side by side, anything else as Python shows it."""
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, bool | int | str) else str(value)
+def _shown(value: Any) -> Any:
+    """A network that is given as a class is shown by its name."""
+    return value.__qualname__ if isinstance(value, type) else value

@@ -46,4 +46,6 @@ def _cell(value: Any) -> Any:
 
     if value is None:
         return ""
+    if isinstance(value, tuple):
+        return Text("\n".join(map(str, value)))
     return Text(f"{value:.6g}" if isinstance(value, float) else str(value))

@@ -16,6 +16,7 @@ from iqazoo.errors import InputError, PluginError, WeightsError
 from iqazoo.metric_spec import MetricSpec
 from iqazoo.pairing import Pairing, pair
 from iqazoo.score import table
+from iqazoo.weights import is_present
 
 if TYPE_CHECKING:
     from iqazoo.metric import Metric
@@ -48,15 +49,10 @@ def run(
         background: the colour behind transparent images, such as "white"; without it they are refused.
     """
     specs = _specs(names, reference)
-    if batch_size < 1 or (workers is not None and workers < 1):
-        raise InputError(f"--batch-size and --workers must be 1 or more, got {batch_size} and {workers}")
-    if output is not None:
-        table.check_output(output)
+    _check_options(output, batch_size, workers, background)
     pairing = _paired(image, reference)
     device = _usable_device(device)
     metrics = _created(specs, device)
-    if not metrics:
-        return 1
     from iqazoo.score.engine import score_pairs  # torch comes with it, after all that can be refused without
 
     scored = score_pairs(
@@ -64,12 +60,32 @@ def run(
     )
     rows = list(_with_progress(scored, len(pairing.pairs)))
     records = [row.cells(list(specs)) for row in rows]
+    written = output is None or _written(records, output)
+    titles = {name: f"{name} {spec.arrow}" for name, spec in specs.items() if spec}
+    show(_for_people(records) if format == "table" else records, format, titles)
+    all_well = written and len(metrics) == len(specs) and not any(row.error for row in rows)
+    return 0 if all_well else 1
+
+
+def _check_options(output: Path | None, batch_size: int, workers: int | None, background: str | None) -> None:
+    """Refuse now what would otherwise fail after hours."""
+    if batch_size < 1 or (workers is not None and workers < 1):
+        raise InputError(f"--batch-size and --workers must be 1 or more, got {batch_size} and {workers}")
     if output is not None:
+        table.check_output(output)
+    if background is not None:
+        from iqazoo.images import parse_background
+
+        parse_background(background)
+
+
+def _written(records: Sequence[dict[str, Any]], output: Path) -> bool:
+    try:
         table.write(records, output)
-    if format == "table":
-        records = _for_people(records)
-    show(records, format, titles={name: f"{name} {spec.arrow}" for name, spec in specs.items() if spec})
-    return 1 if len(metrics) < len(specs) or any(row.error for row in rows) else 0
+    except OSError as error:  # the scores are still printed
+        _say(f"{output} could not be written: {error}")
+        return False
+    return True
 
 
 def _specs(names: Sequence[str], reference: Path | None) -> dict[str, MetricSpec | None]:
@@ -123,10 +139,14 @@ def _created(specs: Mapping[str, MetricSpec | None], device: str) -> dict[str, M
         except PluginError as error:
             _say(f"{name} is left out: {error}")
         except WeightsError as error:
-            _say(
-                f"{name} is left out: {str(error).splitlines()[0].rstrip(':')}; `iqazoo weights fetch {name}` says why"
-            )
+            _say(f"{name} is left out: {_in_one_line(error, name, spec)}")
     return metrics
+
+
+def _in_one_line(error: WeightsError, name: str, spec: MetricSpec | None) -> str:
+    if spec and not all(map(is_present, spec.weights)):  # a download that failed has much to say
+        return f"{str(error).splitlines()[0].rstrip(':')}; `iqazoo weights fetch {name}` says why"
+    return " ".join(str(error).split())
 
 
 def _with_progress(rows: Iterable[table.Row], total: int) -> Iterator[table.Row]:

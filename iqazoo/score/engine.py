@@ -32,6 +32,10 @@ class _Job:
     error: str = ""
 
     @property
+    def pixels(self) -> int:
+        return 0 if self.image is None else self.image[0].numel()
+
+    @property
     def shapes(self) -> tuple[tuple[int, ...] | None, ...]:
         return tuple(None if t is None else tuple(t.shape) for t in (self.image, self.reference))
 
@@ -61,20 +65,30 @@ def score_pairs(
     workers = workers or os.cpu_count() or 1
     most_pixels = BATCH_PIXELS.get(torch.device(device).type, 2**22)
     with ThreadPoolExecutor(workers) as pool:
-        jobs = _decoded(pool, pairs, background, ahead=batch_size + workers)
+        jobs = _decoded(pool, pairs, background, workers, batch_size, most_pixels)
         for _, group in itertools.groupby(jobs, key=lambda job: job.shapes):
             for batch in _batches(group, batch_size, most_pixels):
                 yield from _score_batch(batch, metrics, device)
 
 
-def _decoded(pool: ThreadPoolExecutor, pairs: Iterable[Pair], background: str | None, ahead: int) -> Iterator[_Job]:
-    """Decode in order, never more than `ahead` pairs before they are needed."""
+def _decoded(
+    pool: ThreadPoolExecutor,
+    pairs: Iterable[Pair],
+    background: str | None,
+    workers: int,
+    batch_size: int,
+    most_pixels: int,
+) -> Iterator[_Job]:
+    """Decode in order, ahead of what is needed: one pair for each worker, and the rest of a batch of the last size."""
     waiting: deque[Future[_Job]] = deque()
+    rest = 0
     try:
         for pair in pairs:
             waiting.append(pool.submit(_decode, pair, background))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+            while len(waiting) >= workers + rest:
+                job = waiting.popleft().result()
+                rest = min(batch_size, most_pixels // max(job.pixels, 1))
+                yield job
         while waiting:
             yield waiting.popleft().result()
     finally:
@@ -99,8 +113,7 @@ def _batches(jobs: Iterable[_Job], batch_size: int, most_pixels: int) -> Iterato
     batch: list[_Job] = []
     for job in jobs:
         batch.append(job)
-        pixels = 0 if job.image is None else job.image[0].numel()
-        if len(batch) >= batch_size or (len(batch) + 1) * pixels > most_pixels:
+        if len(batch) >= batch_size or (len(batch) + 1) * job.pixels > most_pixels:
             yield batch
             batch = []
     if batch:

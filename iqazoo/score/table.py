@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ def to_csv(records: Sequence[dict[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records[0]) if records else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows([{k: _number(v) for k, v in r.items()} for r in records])
+    writer.writerows([{k: _plain(v) for k, v in r.items()} for r in records])
     return out.getvalue()
 
 
@@ -62,12 +63,27 @@ def check_output(path: Path) -> None:
         raise InputError(f"the output file must end in {' or '.join('.' + f for f in FORMATS)}; got {path}")
     if not path.parent.is_dir() or path.is_dir():
         raise InputError(f"the output must be a file in an existing folder; got {path}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"the output's folder cannot be written to: {path.parent}: {error.strerror}") from error
 
 
 def write(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write the records in the format of the file's suffix, under a temporary name first."""
+    """Write the records in the format of the file's suffix, under a temporary name first.
+
+    Raises:
+        OSError: the disk is full, or the folder has gone.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(FORMATS[path.suffix.removeprefix(".")](records), encoding="utf-8")
+        # File names are bytes, and those that are not UTF-8 stay what they are.
+        temporary.write_text(FORMATS[path.suffix.removeprefix(".")](records), "utf-8", "surrogateescape")
+
+
+def _plain(value: Any) -> Any:
+    """What a cell of a text file can hold: a tuple becomes its members with spaces between."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else _number(value)
 
 
 def _number(value: Any) -> Any:
@@ -76,6 +92,8 @@ def _number(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

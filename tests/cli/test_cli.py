@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -56,7 +58,8 @@ def test_info(run):
     code, out, _ = run("info", "ssim", "--format", "json")
     (facts,) = json.loads(out)
     assert code == 0
-    assert facts["score_range"] == "-1.0, 1.0"
+    assert facts["score_range"] == [-1.0, 1.0]
+    assert facts["channels"] == [1, 3]
     assert "padding='valid'" in facts["options"]
     assert run("info", "nothing")[0] == 2
 
@@ -118,7 +121,10 @@ def test_a_metric_without_weights_is_one_line_and_an_empty_column(run, folders, 
     assert all(r["error"] == "" for r in rows)
     told = [line for line in err.splitlines() if line.startswith("iqazoo: lpips")]
     assert len(told) == 1
-    assert score(run, folders, names=("lpips",))[0] == 1
+    assert "iqazoo weights fetch lpips" in told[0]
+    code, out, _ = score(run, folders, "--format", "csv", names=("lpips",))
+    assert code == 1
+    assert len(out.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -129,6 +135,8 @@ def test_a_metric_without_weights_is_one_line_and_an_empty_column(run, folders, 
         (("-o", "scores.txt"), ".csv or .json"),
         (("--batch-size", "0"), "batch-size"),
         (("--workers", "0"), "workers"),
+        (("--background", "mauvee"), "mauvee"),
+        (("-o", "/proc/scores.csv"), "/proc"),
         (("--device", "cuda:77"), "--device cuda:77"),
         (("--device", "toaster"), "--device toaster"),
     ],
@@ -175,9 +183,7 @@ def test_weights_present_are_verified(run, tmp_path, monkeypatch):
     heads = golden_data.published_heads("alex")
     if heads is None:
         pytest.skip("needs the wheel of lpips, as make test installs it")
-    place = json.loads(run("info", "lpips", "--format", "json")[1])[0]["weights"].split()[1]
-    from pathlib import Path
-
+    place = json.loads(run("info", "lpips", "--format", "json")[1])[0]["weights"][1]
     Path(place).parent.mkdir(parents=True)
     Path(place).write_bytes(heads.read_bytes())
     code, out, err = run("weights", "verify", "lpips")
@@ -207,9 +213,40 @@ def test_help_exits_0(run):
 
 
 def test_a_reader_that_leaves_early_is_no_error_message():
-    command = f"{sys.executable} -m iqazoo list | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "iqazoo", "list"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_terminal_that_knows_no_arrows_gets_the_table():
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-m", "iqazoo", "list"], env=environment, capture_output=True, check=True)
+    assert b"lpips" in done.stdout
+
+
+def test_a_file_name_that_is_not_utf8_is_scored_and_written(run, folders):
+    for side in ("image", "reference"):
+        os.rename(folders / side / "a.png", os.fsencode(folders / side) + b"/caf\xe9.png")
+    output = folders / "scores.csv"
+    code, out, _ = score(run, folders, "-o", output)
+    assert code == 0
+    assert b"caf\xe9," in output.read_bytes()
+    assert "mean" in out
+
+
+def test_scores_that_cannot_be_written_are_still_printed(run, folders, monkeypatch):
+    from iqazoo.score import table
+
+    def full(records, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(table, "write", full)
+    code, out, err = score(run, folders, "-o", folders / "scores.csv")
+    assert code == 1
+    assert "sub/b" in out
+    assert "No space left" in err
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,24 @@ def test_decoding_runs_ahead_by_a_bounded_number(folders, monkeypatch):
     assert len(decoded) < 40  # of 360
 
 
+def test_large_images_are_not_decoded_far_ahead(folders, monkeypatch):
+    many = list(pairs_of(folders)) * 20
+    decoded = []
+    lock = threading.Lock()
+
+    def counting(path, background=None):
+        with lock:
+            decoded.append(path)
+        return torch.rand(3, 600, 600)
+
+    monkeypatch.setattr(engine, "decode", counting)
+    rows = score_pairs(many, {"psnr": create("psnr")}, batch_size=64, workers=2)
+    for _ in range(20):
+        next(rows)
+    rows.close()
+    assert len(decoded) <= 2 * (20 + 2 + 1)  # of 360: the rows, one for each worker, and one in hand
+
+
 def test_no_reference_metrics_need_no_reference(folders):
     class Mean(torch.nn.Module):
         def forward(self, image):
