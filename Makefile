@@ -30,7 +30,8 @@ test: $(VENV)/.dev  ## check style, types and behaviour; SLOW=1 adds builds and 
 
 bench: $(VENV)/.dev  ## time it here: benchmarks/local/results.json
 	@mkdir -p benchmarks/local
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json=benchmarks/local/results.json
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,min,stddev,rounds \
+		--benchmark-json=benchmarks/local/results.json
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist *.egg-info demo/images demo/scores.csv benchmarks/local iqazoo/_cpu*.so iqazoo/_cuda*.so
