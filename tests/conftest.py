@@ -51,3 +51,27 @@ def _refuse_unless_local(host):
         local = False
     if not local:
         raise ConnectionRefusedError(f"tests reach only this machine, not {name!r}; serve the file with `server`")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes bytes, or an array or picture through Pillow, and returns the path."""
+
+    from PIL import Image
+
+    def write(name, content, **options):
+        path = tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            picture = content if isinstance(content, Image.Image) else Image.fromarray(content)
+            picture.save(path, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def opencv():
+    """OpenCV, or a skipped test."""
+    return pytest.importorskip("cv2")

@@ -109,7 +109,14 @@ def test_large_images_are_scored_one_by_one(folders, monkeypatch):
     assert sizes == [1] * 9
 
 
-def test_decoding_runs_ahead_by_a_bounded_number(folders, monkeypatch):
+@pytest.mark.parametrize(
+    ("size", "batch_size", "rows", "most"),
+    [
+        (4, 2, 1, 20),
+        (600, 64, 20, 20 + 2 + 1),  # large: the rows, one for each worker, and one in hand
+    ],
+)
+def test_decoding_runs_ahead_by_a_bounded_number(folders, monkeypatch, size, batch_size, rows, most):
     many = list(pairs_of(folders)) * 20
     decoded = []
     lock = threading.Lock()
@@ -117,31 +124,14 @@ def test_decoding_runs_ahead_by_a_bounded_number(folders, monkeypatch):
     def counting(path, background=None):
         with lock:
             decoded.append(path)
-        return torch.rand(3, 4, 4)
+        return torch.rand(3, size, size)
 
     monkeypatch.setattr(engine, "decode", counting)
-    rows = score_pairs(many, {"psnr": create("psnr")}, batch_size=2, workers=2)
-    next(rows)
-    rows.close()
-    assert len(decoded) < 40  # of 360
-
-
-def test_large_images_are_not_decoded_far_ahead(folders, monkeypatch):
-    many = list(pairs_of(folders)) * 20
-    decoded = []
-    lock = threading.Lock()
-
-    def counting(path, background=None):
-        with lock:
-            decoded.append(path)
-        return torch.rand(3, 600, 600)
-
-    monkeypatch.setattr(engine, "decode", counting)
-    rows = score_pairs(many, {"psnr": create("psnr")}, batch_size=64, workers=2)
-    for _ in range(20):
-        next(rows)
-    rows.close()
-    assert len(decoded) <= 2 * (20 + 2 + 1)  # of 360: the rows, one for each worker, and one in hand
+    scored = score_pairs(many, {"psnr": create("psnr")}, batch_size=batch_size, workers=2)
+    for _ in range(rows):
+        next(scored)
+    scored.close()
+    assert len(decoded) <= 2 * most  # of 360
 
 
 def test_no_reference_metrics_need_no_reference(folders):
