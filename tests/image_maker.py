@@ -32,7 +32,7 @@ def opaque(samples):
     return np.dstack([samples, np.full(samples.shape[:2], np.iinfo(samples.dtype).max, samples.dtype)])
 
 
-def same(result, expected):
+def check_same(result, expected):
     torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 

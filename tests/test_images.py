@@ -18,13 +18,13 @@ from image_maker import (
     RGB16,
     RGBA,
     RGBA16,
+    check_same,
     exif,
     opaque,
     outcome,
     planes,
     png,
     recent_pillow,
-    same,
     samples_of_every_kind,
     tiff,
 )
@@ -42,28 +42,28 @@ def test_lossless_files_give_exact_values(write, name, samples):
     result = decode(write(name, samples))
     assert result.dtype == torch.float32
     assert result.is_contiguous()
-    same(result, planes(samples))
+    check_same(result, planes(samples))
 
 
 def test_webp_lossless(write):
-    same(decode(write("a.webp", RGB, lossless=True)), planes(RGB))
+    check_same(decode(write("a.webp", RGB, lossless=True)), planes(RGB))
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("CMYK", 3)])
 def test_jpeg_is_what_pillow_decodes(write, mode, channels):
     path = write("a.jpg", Image.fromarray(RGB).convert(mode))
     expected = np.asarray(Image.open(path).convert("L" if mode == "L" else "RGB"))
-    same(decode(path), planes(expected))
+    check_same(decode(path), planes(expected))
     assert decode(str(path)).shape == (channels, 5, 7)
 
 
 def test_the_content_decides_not_the_suffix(write):
-    same(decode(write("a.jpg", png(RGB))), planes(RGB))
+    check_same(decode(write("a.jpg", png(RGB))), planes(RGB))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
 def test_one_bit(write, name):
-    same(decode(write(name, Image.fromarray(GRAY > 127))), planes(np.uint8(255) * (GRAY > 127)))
+    check_same(decode(write(name, Image.fromarray(GRAY > 127))), planes(np.uint8(255) * (GRAY > 127)))
 
 
 @pytest.mark.parametrize("depth", [2, 4])
@@ -71,14 +71,14 @@ def test_few_bits_of_gray_fill_the_range(write, depth):
     levels = np.arange(2**depth, dtype=np.uint8)
     packed = np.packbits((levels[:, None] >> np.arange(depth)[::-1]) & 1)[None]
     path = write("a.png", png(packed, depth=depth, size=(len(levels), 1)))
-    same(decode(path), planes((levels * (255 // levels[-1]))[None]))
+    check_same(decode(path), planes((levels * (255 // levels[-1]))[None]))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
 def test_palette_is_colour(write, name):
     indexed = Image.fromarray(GRAY % 4, "L").convert("P")
     indexed.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 200, 210, 221])
-    same(decode(write(name, indexed)), planes(np.asarray(indexed.convert("RGB"))))
+    check_same(decode(write(name, indexed)), planes(np.asarray(indexed.convert("RGB"))))
 
 
 def test_cmyk_becomes_rgb(write):
@@ -86,25 +86,25 @@ def test_cmyk_becomes_rgb(write):
     ink[0, 0], ink[1, 2] = (0, 0, 0, 255), (255, 0, 0, 0)
     expected = np.full((2, 3, 3), 255, np.uint8)
     expected[0, 0], expected[1, 2] = 0, (0, 255, 255)
-    same(decode(write("a.tif", tiff(ink, 5))), planes(expected))
+    check_same(decode(write("a.tif", tiff(ink, 5))), planes(expected))
 
 
 @recent_pillow
 def test_ycbcr_becomes_rgb(write):
     gray = np.stack([GRAY, np.full_like(GRAY, 128), np.full_like(GRAY, 128)], axis=-1)
-    same(decode(write("a.tif", tiff(gray, 6, tags={530: [1, 1]}))), planes(np.stack([GRAY] * 3, axis=-1)))
+    check_same(decode(write("a.tif", tiff(gray, 6, tags={530: [1, 1]}))), planes(np.stack([GRAY] * 3, axis=-1)))
 
 
 @pytest.mark.parametrize(
     "content", [png(GRAY16), tiff(GRAY16, 1), tiff(GRAY16, 1, order=">")], ids=["png", "little", "big"]
 )
 def test_16_bit_gray_keeps_every_bit(write, content):
-    same(decode(write("a", content)), planes(GRAY16))
+    check_same(decode(write("a", content)), planes(GRAY16))
 
 
 @pytest.mark.parametrize("samples", [GRAY, GRAY16], ids=["8 bit", "16 bit"])
 def test_tiff_whose_zero_is_white(write, samples):
-    same(decode(write("a.tif", tiff(samples, 0))), planes(~samples))
+    check_same(decode(write("a.tif", tiff(samples, 0))), planes(~samples))
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_tiff_whose_zero_is_white(write, samples):
     ids=["png", "tiff", "tiff big", "png opaque", "tiff opaque premultiplied", "tiff unspecified channel"],
 )
 def test_16_bit_colour_keeps_every_bit(opencv, write, content):
-    same(decode(write("a", content)), planes(RGB16))
+    check_same(decode(write("a", content)), planes(RGB16))
 
 
 def test_16_bit_gray_with_opaque_alpha_is_gray(opencv, write):
-    same(decode(write("a.png", png(opaque(GRAY16)))), planes(GRAY16))
+    check_same(decode(write("a.png", png(opaque(GRAY16)))), planes(GRAY16))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_16_bit_colour_without_the_extra_says_what_to_install(write, content, mo
         decode(path)
     assert str(path) in str(caught.value)
     assert isinstance(caught.value.__cause__, ImportError)
-    same(decode(write("b.png", png(GRAY16))), planes(GRAY16))
+    check_same(decode(write("b.png", png(GRAY16))), planes(GRAY16))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
@@ -197,7 +197,7 @@ def test_orientation(write, kind, orientation):
     upright = decode(write("upright", content, **options))
     content, options = with_exif(kind, orientation)
     result = decode(write("turned", content, **options))
-    same(result, upright.flatten(1)[:, turned(orientation)])
+    check_same(result, upright.flatten(1)[:, turned(orientation)])
 
 
 # --- transparency ------------------------------------------------------------------------------------------
@@ -206,12 +206,12 @@ def test_orientation(write, kind, orientation):
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.bmp"])
 def test_opaque_alpha_is_dropped(write, name):
     path = write(name, opaque(RGB), **({"lossless": True} if name == "a.webp" else {}))
-    same(decode(path), planes(RGB))
-    same(decode(path, background="white"), planes(RGB))
+    check_same(decode(path), planes(RGB))
+    check_same(decode(path, background="white"), planes(RGB))
 
 
 def test_opaque_gray_alpha_is_dropped(write):
-    same(decode(write("a.png", opaque(GRAY))), planes(GRAY))
+    check_same(decode(write("a.png", opaque(GRAY))), planes(GRAY))
 
 
 @pytest.mark.parametrize("background", ["black", "white", "gray", "#3366c8"])
@@ -231,13 +231,13 @@ def test_blending_is_exact_at_both_ends(write):
     samples = np.dstack([RGB, np.where(GRAY > 127, 255, 0).astype(np.uint8)])
     behind = torch.tensor([0x33, 0x66, 0xC8]).view(3, 1, 1) / 255
     expected = torch.where(torch.from_numpy(GRAY > 127), planes(RGB), behind)
-    same(decode(write("a.png", samples), background="#3366c8"), expected)
+    check_same(decode(write("a.png", samples), background="#3366c8"), expected)
 
 
 def test_gray_stays_gray_on_a_gray_background_only(write):
     path = write("a.png", np.dstack([GRAY, np.zeros_like(GRAY)]))
-    same(decode(path, background="gray"), torch.full((1, 5, 7), 128 / 255))
-    same(decode(path, background="#ff0000"), torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 5, 7))
+    check_same(decode(path, background="gray"), torch.full((1, 5, 7), 128 / 255))
+    check_same(decode(path, background="#ff0000"), torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 5, 7))
 
 
 @pytest.mark.parametrize("samples", [RGBA, RGBA[..., :2]], ids=["rgb", "gray"])
@@ -269,12 +269,12 @@ def test_a_transparent_colour_of_png(write, samples, key):
     result = decode(write("a.png", png(samples, before=[transparency])), background="#fff")
     hidden = torch.from_numpy((np.atleast_3d(samples) == np.array(key)).all(-1))
     assert hidden.any()
-    same(result, torch.where(hidden, torch.ones(()), planes(samples)))
+    check_same(result, torch.where(hidden, torch.ones(()), planes(samples)))
 
 
 def test_a_transparent_colour_that_is_absent_hides_nothing(write):
     samples = np.where(RGB == 9, 8, RGB).astype(np.uint8)
-    same(decode(write("a.png", png(samples, before=[(b"tRNS", bytes([0, 9] * 3))]))), planes(samples))
+    check_same(decode(write("a.png", png(samples, before=[(b"tRNS", bytes([0, 9] * 3))]))), planes(samples))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -285,7 +285,7 @@ def test_a_transparent_gray_of_few_bits(write, depth):
         content = png(packed, depth=depth, size=(levels, 1), before=[(b"tRNS", struct.pack(">H", key))])
         expected = torch.arange(levels) / (levels - 1)
         expected[key] = 128 / 255
-        same(decode(write("a.png", content), background="gray"), expected.view(1, 1, -1))
+        check_same(decode(write("a.png", content), background="gray"), expected.view(1, 1, -1))
 
 
 @pytest.mark.parametrize("alphas", [bytes([0]), bytes([255, 0]), bytes([7, 128, 255])])
@@ -322,7 +322,7 @@ def test_palette_with_an_alpha_plane(write):
     alpha = np.where(GRAY > 99, 255, 0).astype(np.uint8)
     content = tiff(np.dstack([GRAY % 4, alpha]), 3, tags={338: [2], 320: list(colours.T.ravel())})
     expected = np.where(alpha[..., None] > 0, (colours // 257).astype(np.uint8)[GRAY % 4], np.uint8(255))
-    same(decode(write("a.tif", content), background="white"), planes(expected))
+    check_same(decode(write("a.tif", content), background="white"), planes(expected))
 
 
 # --- how it behaves in a program ---------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_pillow_is_left_as_it_was(write):
 def test_the_result_is_the_callers_own(write):
     path = write("a.png", RGB)
     decode(path).zero_()
-    same(decode(path), planes(RGB))
+    check_same(decode(path), planes(RGB))
 
 
 def test_importing_does_not_import_torch():

@@ -8,11 +8,11 @@ import pytest
 import torch
 from image_maker import (
     RGB,
+    check_same,
     chunk,
     outcome,
     planes,
     png,
-    same,
     samples_of_every_kind,
     tiff,
     two_frames,
@@ -43,7 +43,7 @@ def test_mpo_gives_the_photograph(write):
     path = write("a.jpg", RGB, format="MPO", **two_frames())
     with Image.open(path) as photograph:
         assert (photograph.format, photograph.n_frames) == ("MPO", 2)
-        same(decode(path), planes(np.asarray(photograph)))
+        check_same(decode(path), planes(np.asarray(photograph)))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def put(path, content):
     return path
 
 
-def fetch_fails(spec):
+def check_fetch_fails(spec):
     """Fetch, expect the error, and check that it names all that a user needs."""
     own = environment.cache_folder() / "weights" / spec.sha256[:16] / spec.file_name
     with pytest.raises(WeightsError) as caught:
@@ -103,24 +103,24 @@ def test_other_users_may_read_the_cache(spec):
 def test_bad_answers_leave_nothing_behind(server, spec, reply, cause):
     server.replies["heads.pth"] = reply
     bystander = put(environment.cache_folder() / "weights" / "other" / "file.pth", GOOD)
-    assert cause in fetch_fails(spec)
+    assert cause in check_fetch_fails(spec)
     assert cached_files() == [bystander]
 
 
 def test_no_server(server, spec):
     server.stop()
-    assert "refused" in fetch_fails(spec)
+    assert "refused" in check_fetch_fails(spec)
     assert cached_files() == []
 
 
 def test_no_route_beyond_this_machine():
     spec = Weights(url="http://weights.invalid/heads.pth", sha256=SHA256, license="MIT")
-    assert "tests reach only this machine" in fetch_fails(spec)
+    assert "tests reach only this machine" in check_fetch_fails(spec)
 
 
 @pytest.mark.parametrize("url", ["gopher://host/heads.pth", "heads.pth"])
 def test_urls_that_nobody_can_fetch(url):
-    fetch_fails(Weights(url=url, sha256=SHA256, license="MIT"))
+    check_fetch_fails(Weights(url=url, sha256=SHA256, license="MIT"))
 
 
 def test_verify_says_absent_or_wrong_and_asks_nobody(server, spec):
@@ -141,7 +141,7 @@ def test_corrupt_cached_file_is_downloaded_anew(server, spec):
 def test_corrupt_cached_file_stays_when_there_is_no_better(server, spec):
     path = put(weights.local_path(spec), BAD)
     server.stop()
-    assert hashlib.sha256(BAD).hexdigest() in fetch_fails(spec)
+    assert hashlib.sha256(BAD).hexdigest() in check_fetch_fails(spec)
     assert path.read_bytes() == BAD
 
 
@@ -159,7 +159,7 @@ class TestOffline:
 
     def test_nothing_is_asked_of_any_server(self, server, spec, monkeypatch):
         monkeypatch.setenv("IQAZOO_WEIGHTS_MIRROR", server.url("mirror"))
-        assert "IQAZOO_OFFLINE" in fetch_fails(spec)
+        assert "IQAZOO_OFFLINE" in check_fetch_fails(spec)
         assert not server.requests
 
     def test_file_put_by_hand(self, spec):
@@ -168,7 +168,7 @@ class TestOffline:
 
     def test_corrupt_cached_file(self, server, spec):
         put(weights.local_path(spec), BAD)
-        assert hashlib.sha256(BAD).hexdigest() in fetch_fails(spec)
+        assert hashlib.sha256(BAD).hexdigest() in check_fetch_fails(spec)
         assert not server.requests
 
     def test_mirror_that_is_a_folder(self, server, spec, monkeypatch, tmp_path):
@@ -204,7 +204,7 @@ class TestMirror:
     def test_both_fail(self, server, spec, monkeypatch, tmp_path):
         server.stop()
         monkeypatch.setenv("IQAZOO_WEIGHTS_MIRROR", str(tmp_path))
-        message = fetch_fails(spec)
+        message = check_fetch_fails(spec)
         assert str(tmp_path / "heads.pth") in message
         assert "refused" in message
 
@@ -221,7 +221,7 @@ class TestShortHash:
 
     def test_other_content_is_refused(self, server, trunk):
         server.replies[TRUNK] = Reply(BAD)
-        assert hashlib.sha256(BAD).hexdigest() in fetch_fails(trunk)
+        assert hashlib.sha256(BAD).hexdigest() in check_fetch_fails(trunk)
         assert cached_files() == []
 
     def test_copy_of_torch_hub_is_used(self, server, trunk):
@@ -247,24 +247,24 @@ class TestShortHash:
 class TestStorage:
     def test_write_fails_half_way(self, spec):
         with files_no_larger_than(len(GOOD) // 2):
-            assert "too large" in fetch_fails(spec)
+            assert "too large" in check_fetch_fails(spec)
         assert cached_files() == []
 
     @pytest.mark.parametrize("call", ["fsync", "replace", "mkdir"])
     def test_full_disk(self, spec, monkeypatch, call):
         with monkeypatch.context() as patch:
             patch.setattr(os, call, full_disk)
-            assert "No space left" in fetch_fails(spec)
+            assert "No space left" in check_fetch_fails(spec)
         assert cached_files() == []
 
     def test_cache_that_cannot_be_a_folder(self, server, spec, tmp_path, monkeypatch):
         monkeypatch.setenv("IQAZOO_CACHE", str(put(tmp_path / "file", b"")))
-        fetch_fails(spec)
+        check_fetch_fails(spec)
         assert not server.requests
 
     def test_folder_where_the_file_should_be(self, spec):
         weights.local_path(spec).mkdir(parents=True)
-        assert "directory" in fetch_fails(spec)
+        assert "directory" in check_fetch_fails(spec)
 
     @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
     def test_interrupted_download_leaves_nothing(self, spec, monkeypatch, interrupt):
