@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import hashlib
 
 import golden_data
@@ -87,6 +88,23 @@ def test_the_specs_hashes_are_those_of_the_published_heads(golden, trunk):
     golden(trunk)  # skips without the wheel
     promised = spec(NETS[trunk]).weights[1].sha256
     assert hashlib.sha256(golden_data.published_heads(trunk).read_bytes()).hexdigest() == promised
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_files_like_the_published_ones_fill_the_network(golden, trunk, tmp_path):
+    """A trunk's file carries its classifier too, and the heads' file names its parameters "lin0.model.1.weight"."""
+    metric = golden(trunk)
+    trunk_file = {**metric.network.trunk.state_dict(), "classifier.1.weight": torch.rand(2, 2)}
+    files = []
+    for published, state in zip(metric.spec.weights, (trunk_file, metric.network.heads.state_dict()), strict=True):
+        path = tmp_path / f"{published.prefix}.pth"
+        torch.save(state, path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        files.append(dataclasses.replace(published, url=path.as_uri(), sha256=digest))
+    network = LPIPS(trunk).eval()
+    state_dict.fill(network, files)
+    pair = golden_data.pair("astronaut_contrast")
+    assert torch.equal(network(*pair), metric(*pair))
 
 
 def test_zero_features_have_zero_gradient():
