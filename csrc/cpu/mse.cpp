@@ -1,5 +1,10 @@
 #include "cpu/mse.h"
 
+#include <algorithm>
+#include <vector>
+
+#include "cpu/parallel.h"
+
 namespace iqazoo::cpu {
 namespace {
 
@@ -7,6 +12,7 @@ namespace {
 // stays near float's epsilon however large the image is.
 constexpr int64_t kLanes = 16;
 constexpr int64_t kBlock = 32 * kLanes;
+constexpr int64_t kChunk = 128 * kBlock;  // what one thread does at a time: 64 Ki values
 
 template <typename T>
 void add_block(const T* __restrict__ image, const T* __restrict__ reference, double* __restrict__ sums) {
@@ -37,25 +43,37 @@ double squared_distance(const T* image, const T* reference, int64_t size) {
 }  // namespace
 
 template <typename T>
-void mse_forward(const T* image, const T* reference, T* error, int64_t batch, int64_t size) {
+void mse_forward(const T* image, const T* reference, T* error, int64_t batch, int64_t size, int threads) {
+  const int64_t chunks = (size + kChunk - 1) / kChunk;
+  std::vector<double> partial(batch * chunks);
+  parallel_for(batch * chunks, threads, [&](int64_t task) {
+    const int64_t first = task % chunks * kChunk;
+    const int64_t start = task / chunks * size + first;
+    partial[task] = squared_distance(image + start, reference + start, std::min(kChunk, size - first));
+  });
   for (int64_t b = 0; b < batch; ++b) {
-    const double total = squared_distance(image + b * size, reference + b * size, size);
+    double total = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) total += partial[b * chunks + chunk];
     error[b] = static_cast<T>(total / static_cast<double>(size));
   }
 }
 
 template <typename T>
 void mse_backward(const T* grad_error, const T* image, const T* reference, T* __restrict__ grad_image,
-                  int64_t batch, int64_t size) {
-  for (int64_t b = 0; b < batch; ++b) {
+                  int64_t batch, int64_t size, int threads) {
+  const int64_t chunks = (size + kChunk - 1) / kChunk;
+  parallel_for(batch * chunks, threads, [&](int64_t task) {
+    const int64_t b = task / chunks;
+    const int64_t first = b * size + task % chunks * kChunk;
+    const int64_t last = std::min(first + kChunk, (b + 1) * size);
     const T scale = static_cast<T>(2.0 * grad_error[b] / static_cast<double>(size));
-    for (int64_t i = b * size; i < (b + 1) * size; ++i) grad_image[i] = scale * (image[i] - reference[i]);
-  }
+    for (int64_t i = first; i < last; ++i) grad_image[i] = scale * (image[i] - reference[i]);
+  });
 }
 
-template void mse_forward(const float*, const float*, float*, int64_t, int64_t);
-template void mse_forward(const double*, const double*, double*, int64_t, int64_t);
-template void mse_backward(const float*, const float*, const float*, float*, int64_t, int64_t);
-template void mse_backward(const double*, const double*, const double*, double*, int64_t, int64_t);
+template void mse_forward(const float*, const float*, float*, int64_t, int64_t, int);
+template void mse_forward(const double*, const double*, double*, int64_t, int64_t, int);
+template void mse_backward(const float*, const float*, const float*, float*, int64_t, int64_t, int);
+template void mse_backward(const double*, const double*, const double*, double*, int64_t, int64_t, int);
 
 }  // namespace iqazoo::cpu

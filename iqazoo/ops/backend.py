@@ -14,11 +14,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from iqazoo import environment
 from iqazoo.errors import InputError
 
 Backend = Literal["auto", "torch", "cpu", "cuda"]
 
 MODULES = {"cpu": "iqazoo._cpu", "cuda": "iqazoo._cuda"}
+AVX2_MODULE = "iqazoo._cpu_avx2"
 BUILD_VARIABLES = {"cpu": "IQAZOO_BUILD_EXT", "cuda": "IQAZOO_BUILD_CUDA"}
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -71,15 +73,15 @@ def dense(tensor: Tensor) -> Tensor:
 def launch(backend: str, op: str, *arguments: Tensor | int) -> None:
     """Call the kernel `op` for the dtype and device of the first argument, a tensor.
 
-    Tensors are passed as addresses, so they must be `dense`. A kernel on the GPU also gets the device's
-    number and torch's current stream; it is queued there, not waited for.
+    Tensors are passed as addresses, so they must be `dense`. A kernel on the CPU also gets torch's number of
+    threads; one on the GPU the device's number and torch's current stream, where it is queued, not waited for.
     """
     like = arguments[0]
     assert isinstance(like, Tensor)
     kernel = getattr(module(backend), f"{op}_{DTYPES[like.dtype]}")
     numbers = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
     if backend == "cpu":
-        kernel(*numbers)
+        kernel(*numbers, torch.get_num_threads())
         return
     with torch.cuda.device(like.device):
         kernel(*numbers, like.device.index, torch.cuda.current_stream().cuda_stream)
@@ -99,6 +101,8 @@ def _load(name: str) -> ModuleType | str:
     """The compiled module, or why it cannot be had; asked once per process."""
     try:
         loaded = importlib.import_module(MODULES[name])
+        if name == "cpu" and environment.cpu_level() == "auto" and loaded.runs_avx2():
+            loaded = importlib.import_module(AVX2_MODULE)
         problem = loaded.device_count_error() if name == "cuda" else None
     except Exception as error:  # a truncated or foreign file raises whatever it likes
         if isinstance(error, ModuleNotFoundError) and error.name == MODULES[name]:
