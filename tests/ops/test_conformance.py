@@ -214,6 +214,19 @@ def test_only_asked_gradients_are_computed(backend, case, options, dtype):
     assert not any(value.requires_grad for value in run(*detached))
 
 
+@pytest.mark.parametrize("place", [0, 0.5, 0.999])
+@pytest.mark.parametrize(("case", "options", "dtype"), WITH_DTYPES)
+@pytest.mark.parametrize("backend", KERNELS)
+def test_nan_comes_out_where_it_does_in_the_reference(backend, case, options, dtype, place):
+    for i in case.differentiable:
+        inputs = [x.detach() for x in make_inputs(case, dtype, case.sizes[-1], backend)]
+        inputs[i].view(-1)[int(place * inputs[i].numel())] = torch.nan
+        got = fused(case, options, backend)(*inputs)
+        want = outputs(case.reference(*inputs, **options))
+        assert any(v.isnan().any() for v in got)
+        assert all(torch.equal(a.isnan(), b.isnan()) for a, b in zip(got, want, strict=True) if b.is_floating_point())
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("case", "options", "dtype"), WITH_DTYPES)
 @pytest.mark.parametrize("backend", backend_params("cpu"))
