@@ -226,6 +226,25 @@ def test_the_level_chooses_the_module_and_both_agree():
 
 
 @needs_cpu
+@pytest.mark.slow
+def test_every_op_conforms_on_the_baseline():
+    """All of test_conformance.py, on the kernels that run where there is no AVX2."""
+    log = run_python(
+        f"""
+        import sys, pytest
+        chosen = ["-q", "-p", "no:cacheprovider", "-k", "cpu", "--rootdir", {str(ROOT)!r}]
+        status = pytest.main([*chosen, {str(Path(__file__).with_name("test_conformance.py"))!r}])
+        from iqazoo.ops import backend
+        print("module:", backend.module("cpu").__name__)
+        sys.exit(status)
+        """,
+        seconds=600,
+        IQAZOO_CPU_LEVEL="baseline",
+    )
+    assert "module: iqazoo._cpu\n" in log
+
+
+@needs_cpu
 def test_without_the_avx2_module_the_plain_one_serves(monkeypatch):
     monkeypatch.setattr(backend, "AVX2_MODULE", "iqazoo._no_such_module")
     backend._load.cache_clear()
