@@ -9,28 +9,42 @@ using namespace iqazoo;
 
 namespace {
 
-// Each op is bound once per dtype: mse_forward_float32, mse_forward_float64.
+bool runs_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#else
+  return false;
+#endif
+}
+
+// Each op is bound once per dtype: mse_forward_float32, mse_forward_float64 ... Half types give float32 results.
 template <typename T>
 void bind_mse(py::module_& module, const std::string& dtype) {
   module.def(
       ("mse_forward_" + dtype).c_str(),
-      [](Address image, Address reference, Address error, int64_t batch, int64_t size) {
-        cpu::mse_forward(at<T>(image), at<T>(reference), at<T>(error), batch, size);
+      [](Address image, Address reference, Address error, int64_t batch, int64_t size, int threads) {
+        cpu::mse_forward(at<T>(image), at<T>(reference), at<Computed<T>>(error), batch, size, threads);
       },
-      py::arg("image"), py::arg("reference"), py::arg("error"), py::arg("batch"), py::arg("size"), Unlocked());
+      py::arg("image"), py::arg("reference"), py::arg("error"), py::arg("batch"), py::arg("size"),
+      py::arg("threads"), Unlocked());
   module.def(
       ("mse_backward_" + dtype).c_str(),
-      [](Address grad_error, Address image, Address reference, Address grad_image, int64_t batch, int64_t size) {
-        cpu::mse_backward(at<T>(grad_error), at<T>(image), at<T>(reference), at<T>(grad_image), batch, size);
+      [](Address grad_error, Address image, Address reference, Address grad_image, int64_t batch, int64_t size,
+         int threads) {
+        cpu::mse_backward(at<Computed<T>>(grad_error), at<T>(image), at<T>(reference), at<T>(grad_image), batch,
+                          size, threads);
       },
       py::arg("grad_error"), py::arg("image"), py::arg("reference"), py::arg("grad_image"), py::arg("batch"),
-      py::arg("size"), Unlocked());
+      py::arg("size"), py::arg("threads"), Unlocked());
 }
 
 }  // namespace
 
-PYBIND11_MODULE(_cpu, module, py::mod_gil_not_used()) {
+PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
   module.doc() = "iqazoo's kernels for the CPU; iqazoo.ops calls them";
+  module.def("runs_avx2", &runs_avx2, "Whether this processor can run iqazoo._cpu_avx2.");
   bind_mse<float>(module, "float32");
   bind_mse<double>(module, "float64");
+  bind_mse<bfloat16>(module, "bfloat16");
+  bind_mse<float16>(module, "float16");
 }

@@ -1,0 +1,11 @@
+// What a kernel's source says in place of CUDA's own syntax, so that a host compiler can read it too: a shim then
+// executes the very same kernels on a CPU.
+#pragma once
+
+#include <cuda_runtime.h>
+
+// Shared memory of a block: an array `name` of `count` elements.
+#define IQAZOO_SHARED(T, name, count) __shared__ T name[count]
+
+// Starts a kernel (in parentheses where its name holds a comma) on `stream`; cudaGetLastError() tells of failure.
+#define IQAZOO_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
