@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "common/ranking_pair.h"
 #include "cpu/parallel.h"
 #include "cpu/ranking_order.h"
 #include "cpu/ranking_pairs.h"

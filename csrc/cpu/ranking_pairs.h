@@ -1,41 +1,11 @@
 // Tiles of pairs for losses that are computed pair by pair.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 namespace iqazoo::cpu {
 
 constexpr int64_t kBlock = 64;  // positions per side of a tile
-
-// A pair's loss and its slope in z = s_i - s_j; h is the target of i over j.
-template <typename T>
-struct MarginPair {
-  T margin;
-
-  void operator()(T z, T h, T& loss, T& slope) const {
-    const T up = margin - z, down = margin + z;
-    loss = (up > 0 ? h * up : T(0)) + (down > 0 ? (1 - h) * down : T(0));
-    slope = (down > 0 ? 1 - h : T(0)) - (up > 0 ? h : T(0));
-  }
-};
-
-// In double: where z is large, p and the normal density lose z^2 times a float's precision, and the roots enlarge that.
-template <typename T>
-struct FidelityPair {
-  static constexpr double kEpsilon = 1e-8;
-  static constexpr double kHalfRoot = 0.70710678118654752440;  // 1 / sqrt(2)
-  static constexpr double kNormal = 0.39894228040143267794;    // 1 / sqrt(2 pi)
-
-  void operator()(double z, double h, T& loss, T& slope) const {
-    const double tail = 0.5 * std::erfc(kHalfRoot * std::abs(z));
-    const double p = z < 0 ? tail : 1 - tail, q = z < 0 ? 1 - tail : tail;
-    const double root_p = std::sqrt(p * h + kEpsilon), root_q = std::sqrt(q * (1 - h) + kEpsilon);
-    loss = static_cast<T>(1 - root_p - root_q);
-    slope = static_cast<T>(-0.5 * kNormal * std::exp(-0.5 * z * z) * (h / root_p - (1 - h) / root_q));
-  }
-};
 
 struct PlainLoss {
   double sum = 0;

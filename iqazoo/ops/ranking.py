@@ -160,13 +160,12 @@ def reference_ranking_counts(
         if groups is not None:
             counted = counted & (groups[part, None] == groups)
         s, y = scores[part, None], targets[part, None]
-        tied_scores, tied_targets = s == scores, y == targets
-        alike = (s > scores) & (y > targets) | (s < scores) & (y < targets)
-        unlike = (s > scores) & (y < targets) | (s < scores) & (y > targets)
+        up, down, tied = s > scores, s < scores, s == scores
         if lower_is_better:
-            alike, unlike = unlike, alike
-        ordered_scores, ordered_targets = (s > scores) | (s < scores), (y > targets) | (y < targets)
-        kinds = (alike, unlike, tied_scores & ordered_targets, ordered_scores & tied_targets, tied_scores & tied_targets)
+            up, down = down, up
+        above, below, equal = y > targets, y < targets, y == targets
+        alike, unlike = up & above | down & below, up & below | down & above
+        kinds = (alike, unlike, tied & (above | below), (up | down) & equal, tied & equal)
         total = total + torch.stack([(kind & counted).sum() for kind in kinds])
     return total
 
