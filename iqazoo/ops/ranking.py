@@ -175,7 +175,8 @@ def _pair_loss(z: Tensor, h: Tensor, kind: str, margin: float) -> Tensor:
     if kind == "ranknet":
         return F.binary_cross_entropy_with_logits(z, h, reduction="none")
     if kind == "margin":
-        return h * torch.relu(margin - z) + (1 - h) * torch.relu(margin + z)
+        hinges = h * torch.relu(margin - z) + (1 - h) * torch.relu(margin + z)
+        return hinges * (1 + 0 * z)  # relu's gradient would be 0 where z is NaN
     p, q = (0.5 * torch.erfc(sign * z / math.sqrt(2)) for sign in (-1, 1))
     return 1 - torch.sqrt(p * h + EPSILON) - torch.sqrt(q * (1 - h) + EPSILON)
 
