@@ -16,7 +16,10 @@ namespace iqazoo::cpu {
 namespace {
 
 constexpr int64_t kMaxTasks = 16;     // each keeps a sum for every item
-constexpr int64_t kSerialPairs = 1 << 15;  // below this waking threads costs more than they save
+constexpr int64_t kSerialItems = 1 << 14;  // fewer take less time to go through than threads to wake
+
+// How many pairs one thread goes through in less time than it takes to wake another.
+int64_t serial_pairs(int kind) { return kind == kRankNet ? 1 << 19 : kind == kMargin ? 1 << 17 : 1 << 14; }
 
 // A block of positions, and where the blocks of its group end.
 struct Block {
@@ -82,7 +85,7 @@ double sum_pairs(const Tiles& tiles, const std::vector<Block>& blocks, std::vect
     losses[task] = loss.total();
   });
   constexpr int64_t chunk = 4096;
-  parallel_for((n + chunk - 1) / chunk, threads, [&](int64_t c) {
+  parallel_for((n + chunk - 1) / chunk, n < kSerialItems ? 1 : threads, [&](int64_t c) {
     const int64_t last = std::min((c + 1) * chunk, n);
     for (int64_t task = 0; task < count; ++task) {
       for (int64_t i = c * chunk; i < last; ++i) slope[i] += slots[task * n + i];
@@ -117,7 +120,9 @@ double sum_loss(const RankingOrder<T>& order, const std::vector<bool>& spoilt, i
   const auto blocks = blocks_of(order, spoilt);
   if (kind == kRankNet) {
     const double linear = linear_part(order, spoilt, slope);
-    return linear + sum_pairs<T>(RankNetTiles<T>(order.score.data(), blocks, slope.size(), threads), blocks, slope, threads);
+    const int64_t n = static_cast<int64_t>(slope.size());
+    const RankNetTiles<T> tiles(order.score.data(), blocks, n, n < kSerialItems ? 1 : threads);
+    return linear + sum_pairs<T>(tiles, blocks, slope, threads);
   }
   if (kind == kMargin) {
     const MarginPair<T> pair{static_cast<T>(margin)};
@@ -139,7 +144,7 @@ void ranking(const T* scores, const T* targets, const int64_t* groups, T* loss, 
   } else {
     order.count(counts);
   }
-  if (order.pairs < kSerialPairs) threads = 1;
+  if (order.pairs < serial_pairs(kind)) threads = 1;
   std::vector<double> slope(n);
   const double total = sum_loss(order, spoilt, kind, margin, slope, threads);
   const double divisor = mean ? static_cast<double>(std::max<int64_t>(order.pairs, 1)) : 1.0;
