@@ -1,10 +1,11 @@
 // Tiles of pairs for RankNet, without an exp, a division or a logarithm per pair.
 //
 // Positions are sorted by score. For i before j let u = exp(s_i - s_j) <= 1. What a pair needs beyond its linear part is
-// log(1 + u) for the loss and u / (1 + u) for the slope. Between two blocks, u is a product of three factors, none
-// above 1: exp(s_i - last of i's block) exp(that last - first of j's block) exp(that first - s_j). So nothing overflows,
-// and a factor that vanishes belongs to a u that vanishes. Four pairs share one division. Instead of logarithms,
-// products of (1 + u) are kept, less 1: w' = (1 + w)(1 + u) - 1 = w (1 + u) + u keeps the digits of a tiny loss too.
+// log(1 + u) for the loss and u / (1 + u) for the slope. Between two blocks, u is a product of three factors:
+// exp(s_i - p) exp(p - q) exp(q - s_j), where p and q are scores in the middle of the blocks. In a block of scores far
+// apart they are its last, or its first, so that no factor is above 1: nothing overflows, and a factor that vanishes
+// belongs to a u that vanishes. Four pairs share one division. Instead of logarithms, products of (1 + u) are kept,
+// less 1: w' = (1 + w)(1 + u) - 1 = w (1 + u) + u keeps the digits of a tiny loss too.
 #pragma once
 
 #include <algorithm>
@@ -134,24 +135,14 @@ class RankNetTiles {
 
   template <typename Blocks>
   RankNetTiles(const T* score, const Blocks& blocks, int64_t n, int threads) : score_(score), up_(n), down_(n) {
-    parallel_for(static_cast<int64_t>(blocks.size()), threads, [&](int64_t b) {
-      const int64_t first = blocks[b].first, last = blocks[b].last;
-      for (int64_t i = first; i < last; ++i) {
-        up_[i] = std::exp(score[i] - score[last - 1]);
-        down_[i] = std::exp(score[first] - score[i]);
-      }
-    });
+    parallel_for(static_cast<int64_t>(blocks.size()), threads, [&](int64_t b) { fill(blocks[b].first, blocks[b].last); });
   }
 
   void within(int64_t first, int64_t last, double* slot, LogProduct& loss) const {
-    // With one pivot the factors of u may be above 1; far from it they would also be less exact.
-    if (!(score_[last - 1] - score_[first] <= T(16))) return within_spread(first, last, slot, loss);
+    if (!narrow(first, last)) return within_spread(first, last, slot, loss);
     Tile tile;
-    const T pivot = score_[first + (last - first) / 2];
-    for (int64_t i = first; i < last; ++i) {
-      tile.rows[i - first] = std::exp(score_[i] - pivot);
-      tile.columns[i - first] = std::exp(pivot - score_[i]);
-    }
+    std::copy(&up_[first], &up_[last - 1] + 1, tile.rows);
+    std::copy(&down_[first], &down_[last - 1] + 1, tile.columns);
     ranknet_tile<T, true>(tile.rows, last - first, tile.columns, last - first, tile.row_sums, tile.column_sums, loss);
     for (int64_t i = first; i < last; ++i) {
       slot[i] += static_cast<double>(tile.row_sums[i - first]) - static_cast<double>(tile.column_sums[i - first]);
@@ -159,10 +150,12 @@ class RankNetTiles {
   }
 
   bool between(int64_t first, int64_t last, int64_t from, int64_t to, double* slot, LogProduct& loss) const {
-    const T gap = std::exp(score_[last - 1] - score_[from]);
+    // In double, for the difference of two far floats may not be one.
+    const double away = static_cast<double>(up_pivot(first, last)) - static_cast<double>(down_pivot(from, to));
+    const T gap = static_cast<T>(std::exp(away));
     if (gap == 0) return false;  // nor is there anything in the blocks beyond
     Tile tile;
-    for (int64_t i = first; i < last; ++i) tile.rows[i - first] = up_[i];
+    std::copy(&up_[first], &up_[last - 1] + 1, tile.rows);
     for (int64_t j = from; j < to; ++j) tile.columns[j - from] = gap * down_[j];
     ranknet_tile<T, false>(tile.rows, last - first, tile.columns, to - from, tile.row_sums, tile.column_sums, loss);
     for (int64_t i = first; i < last; ++i) slot[i] += tile.row_sums[i - first];
@@ -174,6 +167,26 @@ class RankNetTiles {
   struct Tile {
     T rows[kBlock] = {}, columns[kBlock] = {}, row_sums[kBlock] = {}, column_sums[kBlock] = {};
   };
+
+  // Whether factors of a block may be taken from its middle. Far from the middle they would be less exact, and overflow.
+  bool narrow(int64_t first, int64_t last) const { return score_[last - 1] - score_[first] <= T(8); }
+
+  T up_pivot(int64_t first, int64_t last) const {
+    return score_[narrow(first, last) ? first + (last - first) / 2 : last - 1];
+  }
+
+  T down_pivot(int64_t first, int64_t last) const {
+    return score_[narrow(first, last) ? first + (last - first) / 2 : first];
+  }
+
+  void fill(int64_t first, int64_t last) {
+    const T up = up_pivot(first, last), down = down_pivot(first, last);
+    const bool one = narrow(first, last);
+    for (int64_t i = first; i < last; ++i) {
+      up_[i] = std::exp(score_[i] - up);
+      down_[i] = one ? 1 / up_[i] : std::exp(down - score_[i]);
+    }
+  }
 
   // Scores so far apart that an exp per pair is worth it; most other tiles are then skipped.
   void within_spread(int64_t first, int64_t last, double* slot, LogProduct& loss) const {
@@ -189,7 +202,7 @@ class RankNetTiles {
   }
 
   const T* score_;
-  std::vector<T> up_, down_;
+  std::vector<T> up_, down_;  // factors of u, for the lower and for the higher of a pair
 };
 
 }  // namespace iqazoo::cpu
