@@ -19,7 +19,7 @@ constexpr int64_t kMaxTasks = 16;     // each keeps a sum for every item
 constexpr int64_t kSerialItems = 1 << 14;  // fewer take less time to go through than threads to wake
 
 // How many pairs one thread goes through in less time than it takes to wake another.
-int64_t serial_pairs(int kind) { return kind == kRankNet ? 1 << 19 : kind == kMargin ? 1 << 17 : 1 << 14; }
+int64_t serial_pairs(int kind) { return kind == kRankNet ? 1 << 19 : kind == kMargin ? 1 << 18 : 1 << 16; }
 
 // A block of positions, and where the blocks of its group end.
 struct Block {
@@ -65,7 +65,7 @@ std::vector<bool> spoilt_groups(const RankingOrder<T>& order, const T* targets) 
 }
 
 // The pairs of all groups, by tasks that each have a slot of sums. Gives the loss; `slope[n]` gets d loss / d score.
-template <typename T, typename Tiles>
+template <typename Tiles>
 double sum_pairs(const Tiles& tiles, const std::vector<Block>& blocks, std::vector<double>& slope, int threads) {
   const int64_t n = static_cast<int64_t>(slope.size());
   const auto tasks = share(blocks);
@@ -96,9 +96,9 @@ double sum_pairs(const Tiles& tiles, const std::vector<Block>& blocks, std::vect
   return total;
 }
 
-// RankNet's part that needs no pairs. With i < j sorted and d = s_j - s_i, a pair's loss is log(1 + exp(-d)) + (1 - h) d
-// where h is the target of j over i; the second terms add up to sum_i s_i (i - rank of target i), i counted from the
-// group's first. Likewise its slope in s_j is 1 - h less the logistic of -d.
+// RankNet's part that needs no pairs. With i < j sorted and d = s_j - s_i, a pair's loss is log(1 + exp(-d)) +
+// (1 - h) d, where h is the target of j over i. The second terms add up to sum_i s_i (i - rank of target i), where i
+// counts from the group's first. Likewise a pair's slope in s_j is 1 - h less the logistic of -d.
 template <typename T>
 double linear_part(const RankingOrder<T>& order, const std::vector<bool>& spoilt, std::vector<double>& slope) {
   double total = 0;
@@ -122,13 +122,15 @@ double sum_loss(const RankingOrder<T>& order, const std::vector<bool>& spoilt, i
     const double linear = linear_part(order, spoilt, slope);
     const int64_t n = static_cast<int64_t>(slope.size());
     const RankNetTiles<T> tiles(order.score.data(), blocks, n, n < kSerialItems ? 1 : threads);
-    return linear + sum_pairs<T>(tiles, blocks, slope, threads);
+    return linear + sum_pairs(tiles, blocks, slope, threads);
   }
+  const T* const score = order.score.data();
+  const uint32_t* const level = order.level.data();
   if (kind == kMargin) {
-    const MarginPair<T> pair{static_cast<T>(margin)};
-    return sum_pairs<T>(PairTiles<T, MarginPair<T>>{order.score.data(), order.level.data(), pair}, blocks, slope, threads);
+    const PairTiles<T, MarginLanes<T>> tiles{score, level, {static_cast<T>(margin)}};
+    return sum_pairs(tiles, blocks, slope, threads);
   }
-  return sum_pairs<T>(PairTiles<T, FidelityPair<T>>{order.score.data(), order.level.data(), {}}, blocks, slope, threads);
+  return sum_pairs(PairTiles<T, FidelityLanes>{score, level, {}}, blocks, slope, threads);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Tiles of pairs for RankNet, without an exp, a division or a logarithm per pair.
 //
-// Positions are sorted by score. For i before j let u = exp(s_i - s_j) <= 1. What a pair needs beyond its linear part is
-// log(1 + u) for the loss and u / (1 + u) for the slope. Between two blocks, u is a product of three factors:
+// Positions are sorted by score. For i before j let u = exp(s_i - s_j) <= 1. What a pair needs beyond its linear part
+// is log(1 + u) for the loss and u / (1 + u) for the slope. Between two blocks, u is a product of three factors:
 // exp(s_i - p) exp(p - q) exp(q - s_j), where p and q are scores in the middle of the blocks. In a block of scores far
 // apart they are its last, or its first, so that no factor is above 1: nothing overflows, and a factor that vanishes
 // belongs to a u that vanishes. Four pairs share one division. Instead of logarithms, products of (1 + u) are kept,
@@ -14,32 +14,11 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "cpu/ranking_pairs.h"
 
 namespace iqazoo::cpu {
-
-#ifdef __AVX__
-constexpr int64_t kVectorBytes = 32;
-#else
-constexpr int64_t kVectorBytes = 16;
-#endif
-
-// GCC's and clang's own vectors: plain code for whatever the compiler was told to compile for.
-template <typename T>
-struct Lanes;
-template <>
-struct Lanes<float> {
-  typedef float Vector __attribute__((vector_size(kVectorBytes)));
-  typedef int32_t Index __attribute__((vector_size(kVectorBytes)));
-  using Integer = int32_t;
-};
-template <>
-struct Lanes<double> {
-  typedef double Vector __attribute__((vector_size(kVectorBytes)));
-  typedef int64_t Index __attribute__((vector_size(kVectorBytes)));
-  using Integer = int64_t;
-};
 
 // The sum of log(1 + w), as a product with an exponent.
 class LogProduct {
@@ -81,16 +60,16 @@ void ranknet_tile(const T* rows, int64_t row_count, const T* columns, int64_t co
                   LogProduct& product) {
   using Vector = typename Lanes<T>::Vector;
   using Index = typename Lanes<T>::Index;
-  constexpr int64_t lanes = kVectorBytes / static_cast<int64_t>(sizeof(T));
+  constexpr int64_t lanes = Lanes<T>::count;
   Index lane;
-  for (int64_t k = 0; k < lanes; ++k) lane[k] = static_cast<typename Lanes<T>::Integer>(k);
+  count_lanes<T>(lane);
   const Vector zero = {};
   for (int64_t i = 0; i < row_count; i += 4) {
     Vector sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {}, w = {};
     for (int64_t j = diagonal ? i / lanes * lanes : 0; j < column_count; j += lanes) {
       Vector column, column_sum;
-      std::memcpy(&column, columns + j, sizeof column);
-      std::memcpy(&column_sum, column_sums + j, sizeof column_sum);
+      load_lanes<T>(column, columns + j);
+      load_lanes<T>(column_sum, column_sums + j);
       Vector u0 = rows[i] * column, u1 = rows[i + 1] * column, u2 = rows[i + 2] * column, u3 = rows[i + 3] * column;
       if (diagonal) {
         const Index after = lane + static_cast<typename Lanes<T>::Integer>(j - i);
@@ -111,19 +90,14 @@ void ranknet_tile(const T* rows, int64_t row_count, const T* columns, int64_t co
       sum2 += q2;
       sum3 += q3;
       column_sum += (q0 + q1) + (q2 + q3);
-      std::memcpy(column_sums + j, &column_sum, sizeof column_sum);
+      store_lanes<T>(column_sums + j, column_sum);
     }
-    const Vector sums[4] = {sum0, sum1, sum2, sum3};
-    for (int64_t r = 0; r < 4; ++r) {
-      T parts[lanes];
-      std::memcpy(parts, &sums[r], sizeof parts);
-      for (int64_t half = lanes / 2; half > 0; half /= 2) {
-        for (int64_t k = 0; k < half; ++k) parts[k] += parts[k + half];
-      }
-      row_sums[i + r] = parts[0];
-    }
+    row_sums[i] = sum_lanes<T>(sum0);
+    row_sums[i + 1] = sum_lanes<T>(sum1);
+    row_sums[i + 2] = sum_lanes<T>(sum2);
+    row_sums[i + 3] = sum_lanes<T>(sum3);
     T parts[lanes];
-    std::memcpy(parts, &w, sizeof parts);
+    store_lanes<T>(parts, w);
     product.multiply(parts);
   }
 }
@@ -135,7 +109,8 @@ class RankNetTiles {
 
   template <typename Blocks>
   RankNetTiles(const T* score, const Blocks& blocks, int64_t n, int threads) : score_(score), up_(n), down_(n) {
-    parallel_for(static_cast<int64_t>(blocks.size()), threads, [&](int64_t b) { fill(blocks[b].first, blocks[b].last); });
+    const int64_t count = static_cast<int64_t>(blocks.size());
+    parallel_for(count, threads, [&](int64_t b) { fill(blocks[b].first, blocks[b].last); });
   }
 
   void within(int64_t first, int64_t last, double* slot, LogProduct& loss) const {
@@ -168,7 +143,7 @@ class RankNetTiles {
     T rows[kBlock] = {}, columns[kBlock] = {}, row_sums[kBlock] = {}, column_sums[kBlock] = {};
   };
 
-  // Whether factors of a block may be taken from its middle. Far from the middle they would be less exact, and overflow.
+  // Whether factors of a block may be taken from its middle. Far from it they would be less exact, and overflow.
   bool narrow(int64_t first, int64_t last) const { return score_[last - 1] - score_[first] <= T(8); }
 
   T up_pivot(int64_t first, int64_t last) const {
