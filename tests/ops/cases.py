@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from iqazoo.ops import available, mse
 from iqazoo.ops.mean_squared_error import reference_mse
+from iqazoo.ops.ranking import ranking_loss, reference_ranking_loss
 
 FLOATS = (torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
@@ -60,8 +61,25 @@ def image_pair(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Ten
     return image.to(dtype), reference.to(dtype)
 
 
+def rated(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, Tensor]:
+    """Scores, and targets with ties."""
+    scores = 3 * torch.randn(size, generator=generator, dtype=torch.float64)
+    return scores.to(dtype), torch.randint(0, 9, (size,), generator=generator).to(dtype)
+
+
 CASES = [
     Case("mse", mse, reference_mse, image_pair, differentiable=(0, 1), dtypes=FLOATS + HALVES),
+    Case(
+        "ranking_loss",
+        ranking_loss,
+        reference_ranking_loss,
+        rated,
+        differentiable=(0,),
+        options=({}, {"lower_is_better": True, "reduction": "sum"}),  # other kinds: test_ranking.py
+        large=3001,
+        value_tolerance={torch.float32: 5e-6, torch.float64: 1e-12},
+        gradient_tolerance={torch.float32: 5e-6, torch.float64: 1e-12},
+    ),
 ]
 
 
