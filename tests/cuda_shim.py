@@ -70,6 +70,13 @@ class Op:
         return outputs
 
 
+def build_program(sources: Iterable[Path], target: Path) -> Path:
+    """An executable of CUDA sources, for the CPU."""
+    options = [*FLAGS, "-O1", f"-I{CSRC / 'shim'}", f"-I{CSRC}", "-x", "c++"]
+    _run([*(compiler() or []), *options, *map(str, sources), "-o", str(target)])
+    return target
+
+
 class Builder:
     """Compiles all of csrc/cuda once, then only what a mutant changes."""
 
@@ -99,7 +106,7 @@ class Builder:
 
         include = [CSRC / "shim", CSRC]
         if source.parent.name == "bind":  # Python's headers are for the binding alone
-            include += [Path(pybind11.get_include()), *map(Path, {_python_header("include"), _python_header("plat")})]
+            include += map(Path, (pybind11.get_include(), *map(sysconfig.get_path, ("include", "platinclude"))))
         level = "-O0" if source.parent.name == "bind" else "-O1"
         options = [*FLAGS, level, *(f"-I{folder}" for folder in include)]
         _run([*(compiler() or []), *options, "-x", "c++", "-c", str(source), "-o", str(target)])
@@ -183,10 +190,6 @@ def _bytes(tensor: Tensor) -> Tensor:
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are equal to the last bit, NaN included."""
     return a.shape == b.shape and torch.equal(_bytes(a), _bytes(b))
-
-
-def _python_header(name: str) -> str:
-    return sysconfig.get_path({"include": "include", "plat": "platinclude"}[name])
 
 
 def _run(command: list[str]) -> None:

@@ -4,13 +4,15 @@ A kernel file is added by a file in tests/cuda_cases that defines OP.
 """
 
 import importlib
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from cuda_shim import CSRC, DTYPES, ORDERS, Builder, compiler, same_bits
+from cuda_shim import CSRC, DTYPES, ORDERS, Builder, build_program, compiler, same_bits
 
-FOLDER = Path(__file__).parents[1] / "cuda_cases"
+TESTS = Path(__file__).parents[1]
+FOLDER = TESTS / "cuda_cases"
 OPS = [importlib.import_module(f"cuda_cases.{path.stem}").OP for path in sorted(FOLDER.glob("*.py"))]
 CASES = [pytest.param(op, case, id=f"{op.source}-{case}") for op in OPS for case in op.cases]
 MUTANTS = [pytest.param(op, mutant, id=f"{op.source}-{mutant.name}") for op in OPS for mutant in op.mutants]
@@ -32,6 +34,13 @@ def test_every_kernel_is_run_here():
     sources = {path.stem for path in (CSRC / "cuda").glob("*.cu") if "__global__" in path.read_text()}
     assert {op.source for op in OPS} == sources
     assert all(len(op.mutants) >= 6 for op in OPS)
+
+
+@needs_compiler
+def test_the_shim_runs_what_cuda_runs_and_tells_of_mistakes(tmp_path):
+    program = build_program([TESTS / "shim_check.cu", CSRC / "shim/run.cpp"], tmp_path / "check")
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
 
 
 @needs_compiler
