@@ -1,8 +1,9 @@
-"""The GPU's kernels, compiled for the CPU through csrc/shim and called on guarded memory."""
+"""The GPU's kernels called on guarded memory: compiled for the CPU through csrc/shim, or on a device."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import math
 import os
@@ -25,7 +26,7 @@ ORDERS = {"ascending": (0, 0), "descending": (1, 0), "random": (2, 7)}
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 # Hidden symbols: two builds in one process must not share their static arrays.
 FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", f"-DIQAZOO_MODULE={MODULE}", "-Wall", "-Wno-unknown-pragmas")
-MARGIN = 1 << 16  # bytes on either side of each tensor
+MARGIN = 1 << 16  # bytes on either side of each tensor, even
 POISON = 0xFF  # makes NaN, or -1
 # Around outputs, NaN too. A kernel that reads poison and writes it on beside an output does not go unnoticed.
 OTHER_POISON = 0xFE
@@ -65,9 +66,16 @@ class Op:
         """The outputs for one case; an error where they are not the reference's."""
         inputs = self.cases[case](dtype)
         outputs = self.run(kernels, *inputs)
-        for got, want in zip(outputs, self.reference(*inputs), strict=True):
+        for output, want in zip(outputs, self.reference(*inputs), strict=True):
+            got = output.cpu()
             torch.testing.assert_close(got, want.to(got.dtype), rtol=self.rtol[dtype], atol=self.atol, equal_nan=True)
         return outputs
+
+
+def all_ops() -> list[Op]:
+    """What the files of tests/cuda_cases define."""
+    files = sorted((Path(__file__).parent / "cuda_cases").glob("*.py"))
+    return [importlib.import_module(f"cuda_cases.{file.stem}").OP for file in files]
 
 
 def build_program(sources: Iterable[Path], target: Path) -> Path:
@@ -134,13 +142,15 @@ class Build:
 class Kernels:
     """Calls kernels with the arguments that iqazoo.ops.backend.launch takes, and watches what they write."""
 
-    def __init__(self, module: ModuleType) -> None:
+    def __init__(self, module: ModuleType, device: str = "cpu", margin: int = MARGIN) -> None:
         self.module = module
+        self.device = torch.device(device)
+        self.margin = margin
         self.outputs: list[tuple[Tensor, Tensor]] = []  # what `empty` made, and all of its memory
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """A tensor that a kernel may write, full of poison."""
-        tensor, memory = _guarded(shape, dtype, OTHER_POISON)
+        tensor, memory = self._guarded(shape, dtype, OTHER_POISON)
         self.outputs.append((tensor, memory))
         return tensor
 
@@ -150,37 +160,37 @@ class Kernels:
         assert isinstance(like, Tensor)
         inputs: list[tuple[Tensor, Tensor, Tensor]] = []
         numbers = [self._address(a, inputs) if isinstance(a, Tensor) else a for a in arguments]
-        getattr(self.module, f"{op}_{DTYPES[like.dtype]}")(*numbers, 0, 0)
+        stream = torch.cuda.current_stream().cuda_stream if self.device.type == "cuda" else 0
+        getattr(self.module, f"{op}_{DTYPES[like.dtype]}")(*numbers, self.device.index or 0, stream)
         for given, placed, memory in inputs:
-            assert torch.equal(_bytes(given), _bytes(placed)), f"{op} changed an input"
-            _check_margins(placed, memory, op, POISON)
+            assert same_bits(given, placed.cpu()), f"{op} changed an input"
+            self._check_margins(placed, memory, op, POISON)
         for tensor, memory in self.outputs:
-            _check_margins(tensor, memory, op, OTHER_POISON)
+            self._check_margins(tensor, memory, op, OTHER_POISON)
 
     def _address(self, tensor: Tensor, inputs: list[tuple[Tensor, Tensor, Tensor]]) -> int:
         if any(tensor is output for output, _ in self.outputs):
             return tensor.data_ptr()
-        placed, memory = _guarded(tensor.shape, tensor.dtype, POISON)
+        placed, memory = self._guarded(tensor.shape, tensor.dtype, POISON)
         placed.copy_(tensor)
         inputs.append((tensor, placed, memory))
         return placed.data_ptr()
 
+    def _guarded(self, shape: Iterable[int], dtype: torch.dtype, margin: int) -> tuple[Tensor, Tensor]:
+        """A poisoned tensor, and its memory with the margins: bytes of `margin` and 0xFF in turn."""
+        size = math.prod(shape) * dtype.itemsize
+        memory = torch.full((2 * self.margin + size,), POISON, dtype=torch.uint8, device=self.device)
+        end = self.margin + size
+        memory[: self.margin : 2] = margin
+        memory[end::2] = margin
+        return memory[self.margin : end].view(dtype).view(*shape), memory
 
-def _guarded(shape: Iterable[int], dtype: torch.dtype, margin: int) -> tuple[Tensor, Tensor]:
-    """A poisoned tensor, and its memory with the margins: bytes of `margin` and 0xFF in turn."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = torch.full((2 * MARGIN + size,), POISON, dtype=torch.uint8)
-    memory[:MARGIN:2] = margin
-    memory[MARGIN + size :: 2] = margin
-    return memory[MARGIN : MARGIN + size].view(dtype).view(*shape), memory
-
-
-def _check_margins(tensor: Tensor, memory: Tensor, op: str, margin: int) -> None:
-    want = torch.full((MARGIN,), POISON, dtype=torch.uint8)
-    want[::2] = margin
-    end = MARGIN + tensor.numel() * tensor.element_size()
-    clean = torch.equal(memory[:MARGIN], want) and torch.equal(memory[end:], want)
-    assert clean, f"{op} wrote outside a tensor of shape {list(tensor.shape)}"
+    def _check_margins(self, tensor: Tensor, memory: Tensor, op: str, margin: int) -> None:
+        want = torch.full((self.margin,), POISON, dtype=torch.uint8, device=self.device)
+        want[::2] = margin
+        end = self.margin + tensor.numel() * tensor.element_size()
+        clean = torch.equal(memory[: self.margin], want) and torch.equal(memory[end:], want)
+        assert clean, f"{op} wrote outside a tensor of shape {list(tensor.shape)}"
 
 
 def _bytes(tensor: Tensor) -> Tensor:

@@ -3,17 +3,15 @@
 A kernel file is added by a file in tests/cuda_cases that defines OP.
 """
 
-import importlib
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from cuda_shim import CSRC, DTYPES, ORDERS, Builder, build_program, compiler, same_bits
+from cuda_shim import CSRC, DTYPES, ORDERS, Builder, all_ops, build_program, compiler, same_bits
 
 TESTS = Path(__file__).parents[1]
-FOLDER = TESTS / "cuda_cases"
-OPS = [importlib.import_module(f"cuda_cases.{path.stem}").OP for path in sorted(FOLDER.glob("*.py"))]
+OPS = all_ops()
 CASES = [pytest.param(op, case, id=f"{op.source}-{case}") for op in OPS for case in op.cases]
 MUTANTS = [pytest.param(op, mutant, id=f"{op.source}-{mutant.name}") for op in OPS for mutant in op.mutants]
 
