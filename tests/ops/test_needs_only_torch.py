@@ -1,4 +1,4 @@
-"""The ops and their tests run where only torch and numpy are: a machine lent for its GPU, say."""
+"""The ops, their tests and their benchmarks run where only torch and numpy are, on a machine lent for its GPU, say."""
 
 import os
 import subprocess
@@ -24,6 +24,13 @@ sys.exit(int(code))
 """
 
 
+MAKE_BENCHMARKS = """
+sys.path.insert(0, "benchmarks")
+import gpu
+assert gpu.all_cases()
+"""
+
+
 def python(code):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path}
@@ -39,3 +46,7 @@ def test_an_op_needs_only_torch_and_numpy():
 
 def test_their_tests_are_collected_without_the_rest():
     python(COLLECT)
+
+
+def test_their_benchmarks_are_made_without_the_rest():
+    python(MAKE_BENCHMARKS)
