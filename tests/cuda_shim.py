@@ -23,7 +23,12 @@ from torch import Tensor
 CSRC = Path(__file__).parents[1] / "csrc"
 MODULE = "iqazoo_cuda_shim"
 ORDERS = {"ascending": (0, 0), "descending": (1, 0), "random": (2, 7)}
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+DTYPES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
 # Hidden symbols: two builds in one process must not share their static arrays.
 FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", f"-DIQAZOO_MODULE={MODULE}", "-Wall", "-Wno-unknown-pragmas")
 MARGIN = 1 << 16  # bytes on either side of each tensor, even
@@ -59,7 +64,7 @@ class Op:
     run: Callable[..., tuple[Tensor, ...]]  # (kernels, *inputs) -> outputs
     reference: Callable[..., tuple[Tensor, ...]]  # (*inputs) -> outputs, of any floating-point type
     mutants: tuple[Mutant, ...]
-    rtol: dict[torch.dtype, float]
+    rtol: dict[torch.dtype, float]  # holds the dtypes that the kernels take
     atol: float = 0.0
 
     def check(self, kernels: Kernels, case: str, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -154,14 +159,17 @@ class Kernels:
         self.outputs.append((tensor, memory))
         return tensor
 
-    def __call__(self, op: str, *arguments: Tensor | int | float) -> None:
-        """Run the kernel `op` for the dtype of the first argument; tensors not from `empty` must stay as they are."""
+    def __call__(self, op: str, *arguments: Tensor | float, dtype: torch.dtype | None = None) -> None:
+        """Run the kernel `op` for a dtype, that of the first argument by default.
+
+        Tensors not from `empty` must stay as they are. Address 0 stands for an array that is not wanted.
+        """
         like = arguments[0]
         assert isinstance(like, Tensor)
         inputs: list[tuple[Tensor, Tensor, Tensor]] = []
         numbers = [self._address(a, inputs) if isinstance(a, Tensor) else a for a in arguments]
         stream = torch.cuda.current_stream().cuda_stream if self.device.type == "cuda" else 0
-        getattr(self.module, f"{op}_{DTYPES[like.dtype]}")(*numbers, self.device.index or 0, stream)
+        getattr(self.module, f"{op}_{DTYPES[dtype or like.dtype]}")(*numbers, self.device.index or 0, stream)
         for given, placed, memory in inputs:
             assert same_bits(given, placed.cpu()), f"{op} changed an input"
             self._check_margins(placed, memory, op, POISON)

@@ -169,7 +169,8 @@ void check_guards() {
   for (const auto& [memory, array] : shared) {
     const unsigned char* guard = memory + array.bytes;
     if (std::any_of(guard, guard + array.guard, [](unsigned char byte) { return byte != kGuard; })) {
-      fail(cudaErrorUnknown, "a thread wrote past the end of a shared array of " + std::to_string(array.bytes) + " bytes");
+      const std::string size = std::to_string(array.bytes);
+      fail(cudaErrorUnknown, "a thread wrote past the end of a shared array of " + size + " bytes");
     }
   }
 }

@@ -9,13 +9,17 @@ from cuda_shim import DTYPES, Kernels, all_ops, same_bits
 from iqazoo.ops import available
 
 REASON = available()["cuda"]
-CASES = [pytest.param(op, case, id=f"cuda-{op.source}-{case}") for op in all_ops() for case in op.cases]
+CASES = [
+    pytest.param(op, case, dtype, id=f"cuda-{op.source}-{case}-{DTYPES[dtype]}")
+    for op in all_ops()
+    for case in op.cases
+    for dtype in op.rtol
+]
 
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"cuda: {REASON}")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("op", "case"), CASES)
+@pytest.mark.parametrize(("op", "case", "dtype"), CASES)
 def test_the_reference_and_the_same_bits_on_any_stream(op, case, dtype):
     module = importlib.import_module("iqazoo._cuda")
     first = op.check(Kernels(module, "cuda:0"), case, dtype)

@@ -12,7 +12,12 @@ from cuda_shim import CSRC, DTYPES, ORDERS, Builder, all_ops, build_program, com
 
 TESTS = Path(__file__).parents[1]
 OPS = all_ops()
-CASES = [pytest.param(op, case, id=f"{op.source}-{case}") for op in OPS for case in op.cases]
+CASES = [
+    pytest.param(op, case, dtype, id=f"{op.source}-{case}-{DTYPES[dtype]}")
+    for op in OPS
+    for case in op.cases
+    for dtype in op.rtol
+]
 MUTANTS = [pytest.param(op, mutant, id=f"{op.source}-{mutant.name}") for op in OPS for mutant in op.mutants]
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler with Python's headers")
@@ -42,8 +47,7 @@ def test_the_shim_runs_what_cuda_runs_and_tells_of_mistakes(tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("op", "case"), CASES)
+@pytest.mark.parametrize(("op", "case", "dtype"), CASES)
 def test_the_reference_in_every_order_of_threads(build, op, case, dtype):
     outputs = [op.check(build.kernels(order), case, dtype) for order in ORDERS]
     for others in outputs[1:]:

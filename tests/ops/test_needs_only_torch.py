@@ -22,8 +22,6 @@ import pytest
 code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/ops"])
 sys.exit(int(code))
 """
-
-
 MAKE_BENCHMARKS = """
 sys.path.insert(0, "benchmarks")
 import gpu
