@@ -37,7 +37,7 @@ GPUS = (
     "-gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=sm_90 -gencode=arch=compute_90,code=compute_90"
 )
 # Which rule links a module, and what its sources are compiled with besides. The CPU's kernels are two whole modules,
-# not one that mixes instruction sets: a linker merges inline functions, and may keep the copy that an old CPU cannot run.
+# not one that mixes instruction sets: a linker merges inline functions, and may keep one that an old CPU cannot run.
 LINK_RULES = {"iqazoo._cpu": "link_cpu", "iqazoo._cpu_avx2": "link_cpu", "iqazoo._cuda": "link_cuda"}
 FLAGS = {"iqazoo._cpu": "-fopenmp", "iqazoo._cpu_avx2": "-fopenmp -mavx2 -mfma -mf16c", "iqazoo._cuda": ""}
 RULES = """\
@@ -185,6 +185,7 @@ class BuildWithNinja(build_ext):
         """Build all modules."""
         for name in LINK_RULES:  # or one of an earlier build would slip into this one
             Path(self.get_ext_fullpath(name)).unlink(missing_ok=True)
+            Path(self.build_lib, self.get_ext_filename(name)).unlink(missing_ok=True)  # copied when building in place
         super().run()
 
     def build_extension(self, ext: Extension) -> None:

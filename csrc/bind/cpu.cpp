@@ -17,13 +17,13 @@ bool runs_avx2() {
 #endif
 }
 
-// Each op is bound once per dtype: mse_forward_float32, mse_forward_float64.
+// Each op is bound once per dtype: mse_forward_float32, mse_forward_float64 ... Half types give float32 results.
 template <typename T>
 void bind_mse(py::module_& module, const std::string& dtype) {
   module.def(
       ("mse_forward_" + dtype).c_str(),
       [](Address image, Address reference, Address error, int64_t batch, int64_t size, int threads) {
-        cpu::mse_forward(at<T>(image), at<T>(reference), at<T>(error), batch, size, threads);
+        cpu::mse_forward(at<T>(image), at<T>(reference), at<Computed<T>>(error), batch, size, threads);
       },
       py::arg("image"), py::arg("reference"), py::arg("error"), py::arg("batch"), py::arg("size"),
       py::arg("threads"), Unlocked());
@@ -31,8 +31,8 @@ void bind_mse(py::module_& module, const std::string& dtype) {
       ("mse_backward_" + dtype).c_str(),
       [](Address grad_error, Address image, Address reference, Address grad_image, int64_t batch, int64_t size,
          int threads) {
-        cpu::mse_backward(at<T>(grad_error), at<T>(image), at<T>(reference), at<T>(grad_image), batch, size,
-                          threads);
+        cpu::mse_backward(at<Computed<T>>(grad_error), at<T>(image), at<T>(reference), at<T>(grad_image), batch,
+                          size, threads);
       },
       py::arg("grad_error"), py::arg("image"), py::arg("reference"), py::arg("grad_image"), py::arg("batch"),
       py::arg("size"), py::arg("threads"), Unlocked());
@@ -45,4 +45,6 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
   module.def("runs_avx2", &runs_avx2, "Whether this processor can run iqazoo._cpu_avx2.");
   bind_mse<float>(module, "float32");
   bind_mse<double>(module, "float64");
+  bind_mse<bfloat16>(module, "bfloat16");
+  bind_mse<float16>(module, "float16");
 }

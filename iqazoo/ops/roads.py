@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iqazoo.ops.backend import transformed
+from iqazoo.ops.backend import traced
 
 
 def op(
@@ -35,14 +35,35 @@ def op(
     """
     registered = torch.library.custom_op(f"iqazoo::{name}", forward, mutates_args=())
     registered.register_fake(fake)
-    eager = forward
+    with_graph = None
     if backward is not None:
         registered.register_autograd(backward, setup_context=setup_context)
-        methods = {"forward": forward, "setup_context": setup_context, "backward": backward}
-        eager = type(name, (torch.autograd.Function,), {k: staticmethod(v) for k, v in methods.items()}).apply
+        with_graph = _function(name, forward, setup_context, backward).apply
 
     def call(*arguments: Any) -> Any:
         tensors = [a for a in arguments if isinstance(a, Tensor)]
-        return registered(*arguments) if transformed(*tensors) else eager(*arguments)
+        if traced(*tensors):
+            return registered(*arguments)
+        if with_graph is not None and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            return with_graph(*arguments)
+        return forward(*arguments)
 
     return call
+
+
+def _function(
+    name: str, forward: Callable[..., Any], setup_context: Callable[..., None] | None, backward: Callable[..., Any]
+) -> type[torch.autograd.Function]:
+    """An `autograd.Function` of the old form: given a `setup_context`, torch would inspect a signature in each call."""
+
+    def forward_and_save(ctx: Any, *arguments: Any) -> Any:
+        output = forward(*arguments)
+        if setup_context is not None:
+            setup_context(ctx, arguments, output)
+        return output
+
+    return type(
+        name,
+        (torch.autograd.Function,),
+        {"forward": staticmethod(forward_and_save), "backward": staticmethod(backward)},
+    )
