@@ -13,7 +13,7 @@ from iqazoo import _cuda
 
 for op in all_ops():
     for case in op.cases:
-        for dtype in op.rtol:
+        for dtype in op.tolerance:
             op.check(Kernels(_cuda, "cuda:0", margin=0), case, dtype)
 torch.cuda.synchronize()
 print("all kernels ran")

@@ -16,15 +16,15 @@ void check(const char* op, int error) {
   if (error != 0) throw std::runtime_error(std::string(op) + ": CUDA said: " + cuda::error_string(error));
 }
 
-// Each op is bound once per dtype: mse_forward_float32, mse_forward_float64.
+// Each op is bound once per dtype: mse_forward_float32, mse_forward_float64 ... Half types give float32 results.
 template <typename T>
 void bind_mse(py::module_& module, const std::string& dtype) {
   module.def(
       ("mse_forward_" + dtype).c_str(),
       [](Address image, Address reference, Address partial, Address error, int64_t batch, int64_t size, int device,
          Address stream) {
-        check("mse_forward", cuda::mse_forward(at<T>(image), at<T>(reference), at<double>(partial), at<T>(error),
-                                               batch, size, device, at<void>(stream)));
+        check("mse_forward", cuda::mse_forward(at<T>(image), at<T>(reference), at<double>(partial),
+                                               at<Computed<T>>(error), batch, size, device, at<void>(stream)));
       },
       py::arg("image"), py::arg("reference"), py::arg("partial"), py::arg("error"), py::arg("batch"),
       py::arg("size"), py::arg("device"), py::arg("stream"), Unlocked());
@@ -32,7 +32,7 @@ void bind_mse(py::module_& module, const std::string& dtype) {
       ("mse_backward_" + dtype).c_str(),
       [](Address grad_error, Address image, Address reference, Address grad_image, int64_t batch, int64_t size,
          int device, Address stream) {
-        check("mse_backward", cuda::mse_backward(at<T>(grad_error), at<T>(image), at<T>(reference),
+        check("mse_backward", cuda::mse_backward(at<Computed<T>>(grad_error), at<T>(image), at<T>(reference),
                                                  at<T>(grad_image), batch, size, device, at<void>(stream)));
       },
       py::arg("grad_error"), py::arg("image"), py::arg("reference"), py::arg("grad_image"), py::arg("batch"),
@@ -49,4 +49,6 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
              "How many doubles of scratch mse_forward needs per image.");
   bind_mse<float>(module, "float32");
   bind_mse<double>(module, "float64");
+  bind_mse<bfloat16>(module, "bfloat16");
+  bind_mse<float16>(module, "float16");
 }

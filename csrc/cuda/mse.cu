@@ -10,7 +10,7 @@ namespace iqazoo::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kPerThread = 32;  // few squares are added in T before they go into a double
+constexpr int64_t kPerThread = 32;  // few squares are added in Computed<T> before they go into a double
 constexpr int64_t kChunk = kThreads * kPerThread;
 
 int64_t chunks_of(int64_t size) { return (size + kChunk - 1) / kChunk; }
@@ -34,9 +34,9 @@ __global__ void sum_chunks(const T* image, const T* reference, double* partial, 
   const int64_t start = (blockIdx.x / chunks) * size;
   const int64_t first = (blockIdx.x % chunks) * kChunk;
   const int64_t last = first + kChunk < size ? first + kChunk : size;
-  T sum = 0;
+  Computed<T> sum = 0;
   for (int64_t i = first + threadIdx.x; i < last; i += kThreads) {
-    const T difference = image[start + i] - reference[start + i];
+    const Computed<T> difference = wide(image[start + i]) - wide(reference[start + i]);
     sum += difference * difference;
   }
   const double total = block_sum(sum);
@@ -53,14 +53,14 @@ __global__ void mean_of_chunks(const double* partial, T* error, int64_t size, in
 }
 
 template <typename T>
-__global__ void gradient(const T* grad_error, const T* image, const T* reference, T* grad_image, int64_t size,
-                         int64_t chunks) {
+__global__ void gradient(const Computed<T>* grad_error, const T* image, const T* reference, T* grad_image,
+                         int64_t size, int64_t chunks) {
   const int64_t b = blockIdx.x / chunks;
   const int64_t first = (blockIdx.x % chunks) * kChunk;
   const int64_t last = first + kChunk < size ? first + kChunk : size;
-  const T scale = static_cast<T>(2.0 * grad_error[b] / static_cast<double>(size));
+  const auto scale = static_cast<Computed<T>>(2.0 * grad_error[b] / static_cast<double>(size));
   for (int64_t i = b * size + first + threadIdx.x; i < b * size + last; i += kThreads) {
-    grad_image[i] = scale * (image[i] - reference[i]);
+    grad_image[i] = rounded<T>(scale * (wide(image[i]) - wide(reference[i])));
   }
 }
 
@@ -69,7 +69,7 @@ __global__ void gradient(const T* grad_error, const T* image, const T* reference
 int64_t mse_partials(int64_t size) { return chunks_of(size); }
 
 template <typename T>
-int mse_forward(const T* image, const T* reference, double* partial, T* error, int64_t batch, int64_t size,
+int mse_forward(const T* image, const T* reference, double* partial, Computed<T>* error, int64_t batch, int64_t size,
                 int device, void* stream) {
   if (const cudaError_t failed = cudaSetDevice(device)) return failed;
   const auto queue = static_cast<cudaStream_t>(stream);
@@ -84,7 +84,7 @@ int mse_forward(const T* image, const T* reference, double* partial, T* error, i
 }
 
 template <typename T>
-int mse_backward(const T* grad_error, const T* image, const T* reference, T* grad_image, int64_t batch,
+int mse_backward(const Computed<T>* grad_error, const T* image, const T* reference, T* grad_image, int64_t batch,
                  int64_t size, int device, void* stream) {
   if (const cudaError_t failed = cudaSetDevice(device)) return failed;
   const auto queue = static_cast<cudaStream_t>(stream);
@@ -96,11 +96,13 @@ int mse_backward(const T* grad_error, const T* image, const T* reference, T* gra
   return cudaGetLastError();
 }
 
-#define IQAZOO_INSTANTIATE(T)                                                                         \
-  template int mse_forward(const T*, const T*, double*, T*, int64_t, int64_t, int, void*);            \
-  template int mse_backward(const T*, const T*, const T*, T*, int64_t, int64_t, int, void*);
+#define IQAZOO_INSTANTIATE(T)                                                                            \
+  template int mse_forward(const T*, const T*, double*, Computed<T>*, int64_t, int64_t, int, void*);     \
+  template int mse_backward(const Computed<T>*, const T*, const T*, T*, int64_t, int64_t, int, void*);
 IQAZOO_INSTANTIATE(float)
 IQAZOO_INSTANTIATE(double)
+IQAZOO_INSTANTIATE(bfloat16)
+IQAZOO_INSTANTIATE(float16)
 #undef IQAZOO_INSTANTIATE
 
 }  // namespace iqazoo::cuda

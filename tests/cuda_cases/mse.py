@@ -19,18 +19,19 @@ def inputs(*shape, put=None, same=False):
         if put is not None:
             image[1, -1] = put
             reference[1, -1] = put if same else 0.5
-        return torch.linspace(0.5, 2, shape[0], dtype=torch.float64).to(dtype), image, reference
+        grad = shape[1] * torch.linspace(0.5, 2, shape[0], dtype=torch.float64)  # gradients of about 1
+        return grad.to(torch.promote_types(dtype, torch.float32)), image, reference
 
     return make
 
 
 def run(kernels, grad, image, reference):
     batch, size = image.shape
-    error = kernels.empty(batch, dtype=image.dtype)
+    error = kernels.empty(batch, dtype=grad.dtype)
     partial = kernels.empty(batch, kernels.module.mse_partials(size), dtype=torch.float64)
     kernels("mse_forward", image, reference, partial, error, batch, size)
     gradient = kernels.empty(batch, size, dtype=image.dtype)
-    kernels("mse_backward", grad, image, reference, gradient, batch, size)
+    kernels("mse_backward", grad, image, reference, gradient, batch, size, dtype=image.dtype)
     return error, gradient
 
 
@@ -60,7 +61,12 @@ OP = Op(
     },
     run=run,
     reference=reference,
-    rtol={torch.float32: 5e-7, torch.float64: 1e-13},
+    tolerance={
+        torch.float32: (5e-7, 0),
+        torch.float64: (1e-13, 0),
+        torch.bfloat16: (8e-3, 0),
+        torch.float16: (1e-3, 6e-8),
+    },
     mutants=(
         Mutant("no barrier", "    __syncthreads();\n", ""),
         Mutant(
@@ -76,18 +82,18 @@ OP = Op(
         ),
         Mutant(
             "the first pixel of a thread lost",
-            "for (int64_t i = first + threadIdx.x; i < last; i += kThreads) {\n    const T difference",
-            "for (int64_t i = first + threadIdx.x + kThreads; i < last; i += kThreads) {\n    const T difference",
+            "i = first + threadIdx.x; i < last; i += kThreads) {\n    const Computed",
+            "i = first + threadIdx.x + kThreads; i < last; i += kThreads) {\n    const Computed",
         ),
         Mutant(
             "one pixel too many",
-            "i < last; i += kThreads) {\n    const T difference",
-            "i <= last; i += kThreads) {\n    const T difference",
+            "i < last; i += kThreads) {\n    const Computed<T> difference",
+            "i <= last; i += kThreads) {\n    const Computed<T> difference",
         ),
         Mutant(
             "a wrong stride",
-            "i < last; i += kThreads) {\n    const T difference",
-            "i < last; i += kThreads - 1) {\n    const T difference",
+            "i < last; i += kThreads) {\n    const Computed<T> difference",
+            "i < last; i += kThreads - 1) {\n    const Computed<T> difference",
         ),
         Mutant("another image's start", "start = (blockIdx.x / chunks) * size", "start = (blockIdx.x % chunks) * size"),
         Mutant("a thread without the sum writes it", "if (threadIdx.x == 0) partial", "if (threadIdx.x == 1) partial"),

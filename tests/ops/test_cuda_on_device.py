@@ -13,7 +13,7 @@ CASES = [
     pytest.param(op, case, dtype, id=f"cuda-{op.source}-{case}-{DTYPES[dtype]}")
     for op in all_ops()
     for case in op.cases
-    for dtype in op.rtol
+    for dtype in op.tolerance
 ]
 
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"cuda: {REASON}")

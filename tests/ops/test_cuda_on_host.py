@@ -16,7 +16,7 @@ CASES = [
     pytest.param(op, case, dtype, id=f"{op.source}-{case}-{DTYPES[dtype]}")
     for op in OPS
     for case in op.cases
-    for dtype in op.rtol
+    for dtype in op.tolerance
 ]
 MUTANTS = [pytest.param(op, mutant, id=f"{op.source}-{mutant.name}") for op in OPS for mutant in op.mutants]
 
