@@ -3,6 +3,7 @@
 
 #include "bind/address.h"
 #include "cpu/mse.h"
+#include "cpu/pairwise.h"
 
 namespace py = pybind11;
 using namespace iqazoo;
@@ -38,6 +39,20 @@ void bind_mse(py::module_& module, const std::string& dtype) {
       py::arg("size"), py::arg("threads"), Unlocked());
 }
 
+template <typename T>
+void bind_pairwise(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("pairwise_" + dtype).c_str(),
+      [](Address score_a, Address score_b, Address preference, Address loss, Address agreement, Address gradient,
+         int64_t size, int kind, bool lower_is_better, double margin, int reduction, bool tie_is_half, int threads) {
+        cpu::pairwise(at<T>(score_a), at<T>(score_b), at<T>(preference), at<T>(loss), at<T>(agreement),
+                      at<T>(gradient), size, kind, lower_is_better, margin, reduction, tie_is_half, threads);
+      },
+      py::arg("score_a"), py::arg("score_b"), py::arg("preference"), py::arg("loss"), py::arg("agreement"),
+      py::arg("gradient"), py::arg("size"), py::arg("kind"), py::arg("lower_is_better"), py::arg("margin"),
+      py::arg("reduction"), py::arg("tie_is_half"), py::arg("threads"), Unlocked());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
@@ -47,4 +62,6 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
   bind_mse<double>(module, "float64");
   bind_mse<bfloat16>(module, "bfloat16");
   bind_mse<float16>(module, "float16");
+  bind_pairwise<float>(module, "float32");
+  bind_pairwise<double>(module, "float64");
 }

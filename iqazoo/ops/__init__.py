@@ -2,5 +2,6 @@
 
 from iqazoo.ops.backend import Backend, available
 from iqazoo.ops.mean_squared_error import mse
+from iqazoo.ops.pairwise import PairwiseResult, pairwise_loss
 
-__all__ = ["Backend", "available", "mse"]
+__all__ = ["Backend", "PairwiseResult", "available", "mse", "pairwise_loss"]
