@@ -6,6 +6,7 @@
 #include "bind/address.h"
 #include "cuda/device.h"
 #include "cuda/mse.h"
+#include "cuda/pairwise.h"
 
 namespace py = pybind11;
 using namespace iqazoo;
@@ -39,6 +40,23 @@ void bind_mse(py::module_& module, const std::string& dtype) {
       py::arg("size"), py::arg("device"), py::arg("stream"), Unlocked());
 }
 
+template <typename T>
+void bind_pairwise(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("pairwise_" + dtype).c_str(),
+      [](Address score_a, Address score_b, Address preference, Address loss, Address agreement, Address gradient,
+         Address partial, int64_t size, int kind, bool lower_is_better, double margin, int reduction,
+         bool tie_is_half, int device, Address stream) {
+        check("pairwise", cuda::pairwise(at<T>(score_a), at<T>(score_b), at<T>(preference), at<T>(loss),
+                                         at<T>(agreement), at<T>(gradient), at<double>(partial), size, kind,
+                                         lower_is_better, margin, reduction, tie_is_half, device, at<void>(stream)));
+      },
+      py::arg("score_a"), py::arg("score_b"), py::arg("preference"), py::arg("loss"), py::arg("agreement"),
+      py::arg("gradient"), py::arg("partial"), py::arg("size"), py::arg("kind"), py::arg("lower_is_better"),
+      py::arg("margin"), py::arg("reduction"), py::arg("tie_is_half"), py::arg("device"), py::arg("stream"),
+      Unlocked());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
@@ -49,4 +67,8 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
              "How many doubles of scratch mse_forward needs per image.");
   bind_mse<float>(module, "float32");
   bind_mse<double>(module, "float64");
+  module.def("pairwise_partials", &cuda::pairwise_partials, py::arg("size"),
+             "How many doubles of scratch pairwise needs.");
+  bind_pairwise<float>(module, "float32");
+  bind_pairwise<double>(module, "float64");
 }
