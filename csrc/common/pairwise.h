@@ -68,8 +68,8 @@ IQAZOO_HD inline float log1p_unit(float e) {
   return s * (p * q + 2.0f);
 }
 
-IQAZOO_HD inline double exp_negative(double x) { return exp(x); }
-IQAZOO_HD inline double log1p_unit(double e) { return log1p(e); }
+IQAZOO_HD inline double exp_negative(double x) { return std::exp(x); }
+IQAZOO_HD inline double log1p_unit(double e) { return std::log1p(e); }
 
 // Finite for every finite z. What a caller does not use is not computed.
 template <typename T>

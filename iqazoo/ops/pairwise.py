@@ -111,12 +111,17 @@ def reference_pairwise_loss(
     score_a, score_b, h = promoted(score_a, score_b, preference)
     z = score_a - score_b if lower_is_better else score_b - score_a  # [N]
     if kind == "bce":
-        loss = -h * F.logsigmoid(z) - (1 - h) * F.logsigmoid(-z)
+        loss = bce_of(z, h)
     elif kind == "mse":
         loss = (torch.sigmoid(z) - h).square()
     else:
         loss = h * (margin - z).clamp_min(0) + (1 - h) * (margin + z).clamp_min(0)
     return PairwiseResult(reduced(loss, reduction), agreement_of(z.detach(), h, ties, reduction))
+
+
+def bce_of(z: Tensor, preference: Tensor) -> Tensor:
+    """-h log sigmoid(z) - (1 - h) log sigmoid(-z), finite for finite z, `[N]`."""
+    return -preference * F.logsigmoid(z) - (1 - preference) * F.logsigmoid(-z)
 
 
 def agreement_of(z: Tensor, preference: Tensor, ties: Ties, reduction: Reduction) -> Tensor:
