@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bind/address.h"
+#include "cuda/calibrated.h"
 #include "cuda/device.h"
 #include "cuda/mse.h"
 #include "cuda/pairwise.h"
@@ -57,6 +58,25 @@ void bind_pairwise(py::module_& module, const std::string& dtype) {
       Unlocked());
 }
 
+template <typename T>
+void bind_calibrated(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("calibrated_pairwise_" + dtype).c_str(),
+      [](Address first, Address second, Address preference, Address weights, Address incoming, Address loss,
+         Address agreement, Address grad_first, Address grad_second, Address grad_weights, Address partial,
+         int64_t size, bool saturating, int reduction, int device, Address stream) {
+        check("calibrated_pairwise",
+              cuda::calibrated_pairwise(at<T>(first), at<T>(second), at<T>(preference), at<T>(weights),
+                                        at<T>(incoming), at<T>(loss), at<T>(agreement), at<T>(grad_first),
+                                        at<T>(grad_second), at<T>(grad_weights), at<double>(partial), size,
+                                        saturating, reduction, device, at<void>(stream)));
+      },
+      py::arg("first"), py::arg("second"), py::arg("preference"), py::arg("weights"), py::arg("incoming"),
+      py::arg("loss"), py::arg("agreement"), py::arg("grad_first"), py::arg("grad_second"), py::arg("grad_weights"),
+      py::arg("partial"), py::arg("size"), py::arg("saturating"), py::arg("reduction"), py::arg("device"),
+      py::arg("stream"), Unlocked());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
@@ -69,6 +89,10 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
   bind_mse<double>(module, "float64");
   module.def("pairwise_partials", &cuda::pairwise_partials, py::arg("size"),
              "How many doubles of scratch pairwise needs.");
+  module.def("calibrated_pairwise_partials", &cuda::calibrated_pairwise_partials, py::arg("size"),
+             "How many doubles of scratch calibrated_pairwise needs.");
+  bind_calibrated<float>(module, "float32");
+  bind_calibrated<double>(module, "float64");
   bind_pairwise<float>(module, "float32");
   bind_pairwise<double>(module, "float64");
 }
