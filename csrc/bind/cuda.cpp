@@ -79,7 +79,7 @@ void bind_calibrated(py::module_& module, const std::string& dtype) {
 
 }  // namespace
 
-PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
+PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
   module.doc() = "iqazoo's kernels for NVIDIA GPUs; iqazoo.ops calls them";
   module.def("device_count_error", &cuda::device_count_error,
              "Why no device can be used here (no driver, no GPU), or None.");

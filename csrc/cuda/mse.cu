@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "cuda/launch.h"
+
 namespace iqazoo::cuda {
 namespace {
 
@@ -17,9 +19,9 @@ bool fits_a_grid(int64_t blocks) { return blocks <= INT32_MAX; }
 
 // The sum over the block, in a fixed order; valid in thread 0.
 __device__ double block_sum(double value) {
-  __shared__ double sums[kThreads];
+  IQAZOO_SHARED(double, sums, kThreads);
   sums[threadIdx.x] = value;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
+  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
   }
@@ -74,10 +76,10 @@ int mse_forward(const T* image, const T* reference, double* partial, T* error, i
   const int64_t chunks = chunks_of(size);
   if (!fits_a_grid(batch) || !fits_a_grid(batch * chunks)) return cudaErrorInvalidConfiguration;
   if (batch * chunks > 0) {
-    sum_chunks<<<batch * chunks, kThreads, 0, queue>>>(image, reference, partial, size, chunks);
+    IQAZOO_LAUNCH(sum_chunks, batch * chunks, kThreads, queue, image, reference, partial, size, chunks);
     if (const cudaError_t failed = cudaGetLastError()) return failed;
   }
-  if (batch > 0) mean_of_chunks<<<batch, kThreads, 0, queue>>>(partial, error, size, chunks);
+  if (batch > 0) IQAZOO_LAUNCH(mean_of_chunks, batch, kThreads, queue, partial, error, size, chunks);
   return cudaGetLastError();
 }
 
@@ -89,7 +91,7 @@ int mse_backward(const T* grad_error, const T* image, const T* reference, T* gra
   const int64_t chunks = chunks_of(size);
   if (!fits_a_grid(batch * chunks)) return cudaErrorInvalidConfiguration;
   if (batch * chunks > 0) {
-    gradient<<<batch * chunks, kThreads, 0, queue>>>(grad_error, image, reference, grad_image, size, chunks);
+    IQAZOO_LAUNCH(gradient, batch * chunks, kThreads, queue, grad_error, image, reference, grad_image, size, chunks);
   }
   return cudaGetLastError();
 }

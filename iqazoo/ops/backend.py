@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
@@ -122,7 +123,10 @@ def transformed(*tensors: Tensor) -> bool:
     derivatives, and in subclasses that have no memory to point at."""
     if _in_transform() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return True
-    return any(t.layout is not torch.strided or (type(t) not in PLAIN and type(t) not in STAND_INS) for t in tensors)
+    if any(t.layout is not torch.strided or (type(t) not in PLAIN and type(t) not in STAND_INS) for t in tensors):
+        return True
+    # What autograd's is_grads_batched passes on looks like a plain tensor; dynamo never meets it.
+    return not torch.compiler.is_compiling() and any(map(is_legacy_batchedtensor, tensors))
 
 
 def traced(*tensors: Tensor) -> bool:
