@@ -4,8 +4,10 @@
 #include <string>
 
 #include "bind/address.h"
+#include "cuda/calibrated.h"
 #include "cuda/device.h"
 #include "cuda/mse.h"
+#include "cuda/pairwise.h"
 
 namespace py = pybind11;
 using namespace iqazoo;
@@ -39,6 +41,42 @@ void bind_mse(py::module_& module, const std::string& dtype) {
       py::arg("size"), py::arg("device"), py::arg("stream"), Unlocked());
 }
 
+template <typename T>
+void bind_pairwise(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("pairwise_" + dtype).c_str(),
+      [](Address score_a, Address score_b, Address preference, Address loss, Address agreement, Address gradient,
+         Address partial, int64_t size, int kind, bool lower_is_better, double margin, int reduction,
+         bool tie_is_half, int device, Address stream) {
+        check("pairwise", cuda::pairwise(at<T>(score_a), at<T>(score_b), at<T>(preference), at<T>(loss),
+                                         at<T>(agreement), at<T>(gradient), at<double>(partial), size, kind,
+                                         lower_is_better, margin, reduction, tie_is_half, device, at<void>(stream)));
+      },
+      py::arg("score_a"), py::arg("score_b"), py::arg("preference"), py::arg("loss"), py::arg("agreement"),
+      py::arg("gradient"), py::arg("partial"), py::arg("size"), py::arg("kind"), py::arg("lower_is_better"),
+      py::arg("margin"), py::arg("reduction"), py::arg("tie_is_half"), py::arg("device"), py::arg("stream"),
+      Unlocked());
+}
+
+template <typename T>
+void bind_calibrated(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("calibrated_pairwise_" + dtype).c_str(),
+      [](Address first, Address second, Address preference, Address weights, Address incoming, Address loss,
+         Address agreement, Address grad_first, Address grad_second, Address grad_weights, Address partial,
+         int64_t size, bool saturating, int reduction, int device, Address stream) {
+        check("calibrated_pairwise",
+              cuda::calibrated_pairwise(at<T>(first), at<T>(second), at<T>(preference), at<T>(weights),
+                                        at<T>(incoming), at<T>(loss), at<T>(agreement), at<T>(grad_first),
+                                        at<T>(grad_second), at<T>(grad_weights), at<double>(partial), size,
+                                        saturating, reduction, device, at<void>(stream)));
+      },
+      py::arg("first"), py::arg("second"), py::arg("preference"), py::arg("weights"), py::arg("incoming"),
+      py::arg("loss"), py::arg("agreement"), py::arg("grad_first"), py::arg("grad_second"), py::arg("grad_weights"),
+      py::arg("partial"), py::arg("size"), py::arg("saturating"), py::arg("reduction"), py::arg("device"),
+      py::arg("stream"), Unlocked());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
@@ -51,4 +89,12 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
   bind_mse<double>(module, "float64");
   bind_mse<bfloat16>(module, "bfloat16");
   bind_mse<float16>(module, "float16");
+  module.def("pairwise_partials", &cuda::pairwise_partials, py::arg("size"),
+             "How many doubles of scratch pairwise needs.");
+  module.def("calibrated_pairwise_partials", &cuda::calibrated_pairwise_partials, py::arg("size"),
+             "How many doubles of scratch calibrated_pairwise needs.");
+  bind_calibrated<float>(module, "float32");
+  bind_calibrated<double>(module, "float64");
+  bind_pairwise<float>(module, "float32");
+  bind_pairwise<double>(module, "float64");
 }

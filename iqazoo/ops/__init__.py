@@ -1,6 +1,8 @@
 """Fused operations, each with a reference in pure torch. Needs only torch and numpy; kernels are optional."""
 
 from iqazoo.ops.backend import Backend, available
+from iqazoo.ops.calibrated import calibrated_pairwise_loss
 from iqazoo.ops.mean_squared_error import mse
+from iqazoo.ops.pairwise import PairwiseResult, pairwise_loss
 
-__all__ = ["Backend", "available", "mse"]
+__all__ = ["Backend", "PairwiseResult", "available", "calibrated_pairwise_loss", "mse", "pairwise_loss"]
