@@ -5,6 +5,8 @@
 #include "cpu/calibrated.h"
 #include "cpu/mse.h"
 #include "cpu/pairwise.h"
+#include "cpu/ranking.h"
+#include "cpu/ranking_order.h"
 
 namespace py = pybind11;
 using namespace iqazoo;
@@ -70,6 +72,27 @@ void bind_calibrated(py::module_& module, const std::string& dtype) {
       py::arg("size"), py::arg("saturating"), py::arg("reduction"), py::arg("threads"), Unlocked());
 }
 
+template <typename T>
+void bind_ranking(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("ranking_" + dtype).c_str(),
+      [](Address scores, Address targets, Address groups, Address loss, Address gradient, Address counts, int64_t n,
+         int kind, double margin, bool flipped, bool mean, int threads) {
+        cpu::ranking(at<T>(scores), at<T>(targets), at<int64_t>(groups), at<T>(loss), at<T>(gradient),
+                     at<int64_t>(counts), n, kind, margin, flipped, mean, threads);
+      },
+      py::arg("scores"), py::arg("targets"), py::arg("groups"), py::arg("loss"), py::arg("gradient"),
+      py::arg("counts"), py::arg("n"), py::arg("kind"), py::arg("margin"), py::arg("flipped"), py::arg("mean"),
+      py::arg("threads"), Unlocked());
+  module.def(
+      ("ranking_counts_" + dtype).c_str(),
+      [](Address scores, Address targets, Address groups, Address counts, int64_t n, bool flipped, int) {
+        cpu::ranking_counts(at<T>(scores), at<T>(targets), at<int64_t>(groups), at<int64_t>(counts), n, flipped);
+      },
+      py::arg("scores"), py::arg("targets"), py::arg("groups"), py::arg("counts"), py::arg("n"), py::arg("flipped"),
+      py::arg("threads"), Unlocked());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
@@ -83,4 +106,6 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
   bind_calibrated<double>(module, "float64");
   bind_pairwise<float>(module, "float32");
   bind_pairwise<double>(module, "float64");
+  bind_ranking<float>(module, "float32");
+  bind_ranking<double>(module, "float64");
 }

@@ -8,6 +8,7 @@
 #include "cuda/device.h"
 #include "cuda/mse.h"
 #include "cuda/pairwise.h"
+#include "cuda/ranking.h"
 
 namespace py = pybind11;
 using namespace iqazoo;
@@ -77,6 +78,34 @@ void bind_calibrated(py::module_& module, const std::string& dtype) {
       py::arg("stream"), Unlocked());
 }
 
+template <typename T>
+void bind_ranking(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("ranking_" + dtype).c_str(),
+      [](Address scores, Address targets, Address groups, Address loss, Address gradient, Address counts,
+         Address partial_loss, Address partial_counts, int64_t n, int kind, double margin, bool flipped, bool mean,
+         int device, Address stream) {
+        check("ranking", cuda::ranking(at<T>(scores), at<T>(targets), at<int64_t>(groups), at<T>(loss),
+                                       at<T>(gradient), at<int64_t>(counts), at<double>(partial_loss),
+                                       at<int64_t>(partial_counts), n, kind, margin, flipped, mean, device,
+                                       at<void>(stream)));
+      },
+      py::arg("scores"), py::arg("targets"), py::arg("groups"), py::arg("loss"), py::arg("gradient"),
+      py::arg("counts"), py::arg("partial_loss"), py::arg("partial_counts"), py::arg("n"), py::arg("kind"),
+      py::arg("margin"), py::arg("flipped"), py::arg("mean"), py::arg("device"), py::arg("stream"), Unlocked());
+  module.def(
+      ("ranking_counts_" + dtype).c_str(),
+      [](Address scores, Address targets, Address groups, Address counts, Address partial_loss,
+         Address partial_counts, int64_t n, bool flipped, int device, Address stream) {
+        check("ranking_counts", cuda::ranking_counts(at<T>(scores), at<T>(targets), at<int64_t>(groups),
+                                                     at<int64_t>(counts), at<double>(partial_loss),
+                                                     at<int64_t>(partial_counts), n, flipped, device,
+                                                     at<void>(stream)));
+      },
+      py::arg("scores"), py::arg("targets"), py::arg("groups"), py::arg("counts"), py::arg("partial_loss"),
+      py::arg("partial_counts"), py::arg("n"), py::arg("flipped"), py::arg("device"), py::arg("stream"), Unlocked());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
@@ -97,4 +126,8 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
   bind_calibrated<double>(module, "float64");
   bind_pairwise<float>(module, "float32");
   bind_pairwise<double>(module, "float64");
+  module.def("ranking_blocks", &cuda::ranking_blocks, py::arg("n"),
+             "How many blocks leave a part of the loss and six counts in the scratch of ranking.");
+  bind_ranking<float>(module, "float32");
+  bind_ranking<double>(module, "float64");
 }

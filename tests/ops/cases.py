@@ -31,10 +31,14 @@ class Case:
         name: for the ids of tests.
         op: `op(*inputs, backend=..., **options)` -> a tensor, or a tuple or dataclass of tensors.
         reference: `reference(*inputs, **options)` -> the same, in torch, for any floating-point dtype.
-        inputs: `inputs(generator, dtype, size)` -> tensors on the CPU; any size from 0 to a few hundred must do.
+        inputs: `inputs(generator, dtype, size)` -> tensors on the CPU, for any size from 0.
         differentiable: which of the inputs have a gradient.
         options: the sets of keyword arguments to try.
         dtypes: what the kernels take.
+        sizes: what to compare with the reference, which the fuzz asks for sizes up to 600 too.
+        large: a size that gives several threads work; only the kernels meet it.
+        value_tolerance: by dtype of the inputs.
+        gradient_tolerance: likewise.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Case:
     options: tuple[Mapping[str, Any], ...] = ({},)
     dtypes: tuple[torch.dtype, ...] = FLOATS
     sizes: tuple[int, ...] = (0, 1, 17, 300)
+    large: int = 70_001
     value_tolerance: Mapping[torch.dtype, float] = field(default_factory=lambda: VALUE)
     gradient_tolerance: Mapping[torch.dtype, float] = field(default_factory=lambda: GRADIENT)
 

@@ -218,7 +218,7 @@ def test_only_asked_gradients_are_computed(backend, case, options, dtype):
 @pytest.mark.parametrize(("case", "options", "dtype"), WITH_DTYPES)
 @pytest.mark.parametrize("backend", backend_params("cpu"))
 def test_threads_change_no_bit(backend, case, options, dtype, threads):
-    inputs = make_inputs(case, dtype, 100 * case.sizes[-1], backend)
+    inputs = make_inputs(case, dtype, case.large, backend)
     run = fused(case, options, backend)
     before = torch.get_num_threads()
     found = []
