@@ -17,7 +17,8 @@ from gpu_case import all_cases
 
 DEVICE = "cuda:0"
 ROUNDS = 15
-SETS = 32  # at most, where inputs are small
+PATIENCE = 500  # milliseconds that the rounds may take together, though there are at least three
+SETS = 16  # at most, where inputs are small
 MEMORY = 8 << 30  # bytes that all sets of one case may take
 NOTE = """\
 `work` is the time of the kernels alone (in a CUDA graph), `eager` that of a call from Python. The share is of the
@@ -28,17 +29,20 @@ operations over the rate of a float32 matrix product measured here. `torch / fus
 
 def milliseconds(function, rounds=ROUNDS):
     """The median over rounds, by CUDA events, after warm-up."""
-    for _ in range(3):
+    for _ in range(2):
         function()
-    times = []
-    for _ in range(rounds):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        function()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
+    rounds = max(3, min(rounds, int(PATIENCE / once(function))))
+    return statistics.median([once(function) for _ in range(rounds)])
+
+
+def once(function):
+    """Milliseconds of one call."""
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    function()
+    end.record()
+    end.synchronize()
+    return max(start.elapsed_time(end), 1e-6)
 
 
 def copy_bandwidth():

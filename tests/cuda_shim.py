@@ -192,7 +192,7 @@ class Kernels:
         end = self.margin + size
         memory[: self.margin : 2] = margin
         memory[end::2] = margin
-        return memory[self.margin : end].view(dtype).view(*shape), memory
+        return memory[self.margin : end].view(dtype).view(tuple(shape)), memory
 
     def _check_margins(self, tensor: Tensor, memory: Tensor, op: str, margin: int) -> None:
         want = torch.full((self.margin,), POISON, dtype=torch.uint8, device=self.device)
