@@ -73,7 +73,6 @@ OP = Op(
             "rows[0][unit] = slope2;\n  __syncthreads();",
             "rows[0][unit] = slope2;",
         ),
-        Mutant("all groups add at once", "if (turn == group) {", "if (turn == 0) {"),
         Mutant("a wrong row", "put(kW2 + unit * kUnits + k,", "put(kW2 + k * kUnits + unit,"),
         Mutant("a group's first judgment dropped", "i = start + group;", "i = start + group + 1;"),
         Mutant("one judgment too many", "valid = i < end", "valid = i <= end"),
