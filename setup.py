@@ -32,6 +32,8 @@ from setuptools.errors import CompileError
 BUILD_EXT = "IQAZOO_BUILD_EXT"
 BUILD_CUDA = "IQAZOO_BUILD_CUDA"
 OPTIMIZE = "-O3 -std=c++17 -DNDEBUG"
+# No kernel reads errno or floating-point traps; loops with comparisons vectorise only where the compiler knows it.
+NO_TRAPS = "-fno-math-errno -fno-trapping-math"
 # Machine code for sm_80 and sm_90, and PTX for the GPUs to come. iqazoo/ops/backend.py names the oldest.
 GPUS = (
     "-gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=sm_90 -gencode=arch=compute_90,code=compute_90"
@@ -138,7 +140,7 @@ def ninja_header() -> str:
     variables = {
         "cxx": find_cxx() or "",
         "nvcc": find_nvcc() or "",
-        "cxxflags": f"{OPTIMIZE} -fPIC -fvisibility=hidden {include}",
+        "cxxflags": f"{OPTIMIZE} {NO_TRAPS} -fPIC -fvisibility=hidden {include}",
         "nvccflags": f"{OPTIMIZE} -Xcompiler -fPIC,-fvisibility=hidden {GPUS} {include}",
     }
     lines = [f"{name} = {value.replace('$', '$$')}\n" for name, value in variables.items()]

@@ -2,7 +2,9 @@
 #include <string>
 
 #include "bind/address.h"
+#include "cpu/calibrated.h"
 #include "cpu/mse.h"
+#include "cpu/pairwise.h"
 #include "cpu/ranking.h"
 #include "cpu/ranking_order.h"
 
@@ -41,6 +43,36 @@ void bind_mse(py::module_& module, const std::string& dtype) {
 }
 
 template <typename T>
+void bind_pairwise(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("pairwise_" + dtype).c_str(),
+      [](Address score_a, Address score_b, Address preference, Address loss, Address agreement, Address gradient,
+         int64_t size, int kind, bool lower_is_better, double margin, int reduction, bool tie_is_half, int threads) {
+        cpu::pairwise(at<T>(score_a), at<T>(score_b), at<T>(preference), at<T>(loss), at<T>(agreement),
+                      at<T>(gradient), size, kind, lower_is_better, margin, reduction, tie_is_half, threads);
+      },
+      py::arg("score_a"), py::arg("score_b"), py::arg("preference"), py::arg("loss"), py::arg("agreement"),
+      py::arg("gradient"), py::arg("size"), py::arg("kind"), py::arg("lower_is_better"), py::arg("margin"),
+      py::arg("reduction"), py::arg("tie_is_half"), py::arg("threads"), Unlocked());
+}
+
+template <typename T>
+void bind_calibrated(py::module_& module, const std::string& dtype) {
+  module.def(
+      ("calibrated_pairwise_" + dtype).c_str(),
+      [](Address first, Address second, Address preference, Address weights, Address incoming, Address loss,
+         Address agreement, Address grad_first, Address grad_second, Address grad_weights, int64_t size,
+         bool saturating, int reduction, int threads) {
+        cpu::calibrated_pairwise(at<T>(first), at<T>(second), at<T>(preference), at<T>(weights), at<T>(incoming),
+                                 at<T>(loss), at<T>(agreement), at<T>(grad_first), at<T>(grad_second),
+                                 at<T>(grad_weights), size, saturating, reduction, threads);
+      },
+      py::arg("first"), py::arg("second"), py::arg("preference"), py::arg("weights"), py::arg("incoming"),
+      py::arg("loss"), py::arg("agreement"), py::arg("grad_first"), py::arg("grad_second"), py::arg("grad_weights"),
+      py::arg("size"), py::arg("saturating"), py::arg("reduction"), py::arg("threads"), Unlocked());
+}
+
+template <typename T>
 void bind_ranking(py::module_& module, const std::string& dtype) {
   module.def(
       ("ranking_" + dtype).c_str(),
@@ -70,6 +102,10 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, py::mod_gil_not_used()) {
   bind_mse<double>(module, "float64");
   bind_mse<bfloat16>(module, "bfloat16");
   bind_mse<float16>(module, "float16");
+  bind_calibrated<float>(module, "float32");
+  bind_calibrated<double>(module, "float64");
+  bind_pairwise<float>(module, "float32");
+  bind_pairwise<double>(module, "float64");
   bind_ranking<float>(module, "float32");
   bind_ranking<double>(module, "float64");
 }

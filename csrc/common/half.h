@@ -5,6 +5,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "common/host_device.h"
+
 #if defined(__F16C__)
 #include <immintrin.h>
 #endif
@@ -24,37 +26,54 @@ template <typename T>
 using Computed = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <typename To, typename From>
-inline To same_bits(From from) {
+IQAZOO_HD inline To same_bits(From from) {
   static_assert(sizeof(To) == sizeof(From));
   To to;
   std::memcpy(&to, &from, sizeof to);
   return to;
 }
 
-inline float to_float(bfloat16 half) { return same_bits<float>(uint32_t{half.bits} << 16); }
+IQAZOO_HD inline float to_float(bfloat16 half) { return same_bits<float>(uint32_t{half.bits} << 16); }
 
 // No float is denormal on the way, so that a processor set to flush those does no harm.
-inline float to_float(float16 half) {
+IQAZOO_HD inline float to_float(float16 half) {
+#ifdef __CUDA_ARCH__
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(half.bits));
+  return wide;
+#else
   const uint32_t sign = (half.bits & 0x8000u) << 16;
   const uint32_t magnitude = half.bits & 0x7fffu;
   const uint32_t special = magnitude >= 0x7c00u ? 112u << 23 : 0;  // infinity and NaN keep the greatest exponent
   const float normal = same_bits<float>((magnitude << 13) + (112u << 23) + special);
   const float denormal = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
   return same_bits<float>(same_bits<uint32_t>(magnitude < 0x0400u ? denormal : normal) | sign);
+#endif
 }
 
 template <typename Half>
-Half from_float(float value);
+IQAZOO_HD Half from_float(float value);
 
 template <>
-inline bfloat16 from_float(float value) {
+IQAZOO_HD inline bfloat16 from_float(float value) {
+#ifdef __CUDA_ARCH__
+  bfloat16 half;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(half.bits) : "f"(value));
+  return half;
+#else
   const uint32_t bits = same_bits<uint32_t>(value);
   const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
   return {static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded)};
+#endif
 }
 
 template <>
-inline float16 from_float(float value) {
+IQAZOO_HD inline float16 from_float(float value) {
+#ifdef __CUDA_ARCH__
+  float16 half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half.bits) : "f"(value));
+  return half;
+#else
   const uint32_t bits = same_bits<uint32_t>(value);
   const uint32_t magnitude = bits & 0x7fffffffu;
   uint32_t half = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - (112u << 23)) >> 13;
@@ -63,6 +82,26 @@ inline float16 from_float(float value) {
   if (magnitude >= 0x477ff000u) half = 0x7c00u;  // what rounds to 2^16
   if (magnitude > 0x7f800000u) half = 0x7e00u;
   return {static_cast<uint16_t>(half | (bits >> 16 & 0x8000u))};
+#endif
+}
+
+// One value as the type to compute in, and back.
+template <typename T>
+IQAZOO_HD inline Computed<T> wide(T value) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return value;
+  } else {
+    return to_float(value);
+  }
+}
+
+template <typename T>
+IQAZOO_HD inline T rounded(Computed<T> value) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return value;
+  } else {
+    return from_float<T>(value);
+  }
 }
 
 // `count` values as the type to compute in: where they are if that is their type, else in `room`.
