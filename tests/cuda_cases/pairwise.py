@@ -94,7 +94,6 @@ OP = Op(
         Mutant("a chunk dropped", "chunk < chunks; chunk", "chunk < chunks - 1; chunk"),
         Mutant("as many chunks as threads", "chunk < chunks; chunk", "chunk < chunks && chunk < kThreads; chunk"),
         Mutant("a chunk fewer", "(size + kChunk - 1) / kChunk", "size / kChunk"),
-        Mutant("a gradient where none is wanted", "if (call.gradient) call", "call"),
         Mutant("no sum of one chunk", "chunks > 0 ? chunks : 1", "chunks"),
     ),
 )
