@@ -123,8 +123,9 @@ def transformed(*tensors: Tensor) -> bool:
     derivatives, and in subclasses that have no memory to point at."""
     if _in_transform() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return True
-    if any(t.layout is not torch.strided or (type(t) not in PLAIN and type(t) not in STAND_INS) for t in tensors):
-        return True
+    for t in tensors:
+        if t.layout is not torch.strided or (type(t) not in PLAIN and type(t) not in STAND_INS):
+            return True
     # What autograd's is_grads_batched passes on looks like a plain tensor; dynamo never meets it.
     return not torch.compiler.is_compiling() and any(map(is_legacy_batchedtensor, tensors))
 
