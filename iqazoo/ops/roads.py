@@ -40,7 +40,7 @@ def op(
         registered.register_autograd(backward, setup_context=setup_context)
         function = _function(name, forward, setup_context, backward)
         # What Function.apply comes to. On its way it looks for torch.func's tensors, which never get here: 2 us.
-        with_graph = super(torch.autograd.Function, function).apply
+        with_graph = super(torch.autograd.Function, function).apply  # pyright: ignore[reportAttributeAccessIssue]
 
     def call(*arguments: Any) -> Any:
         tensors = [a for a in arguments if isinstance(a, Tensor)]
