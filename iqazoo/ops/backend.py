@@ -123,8 +123,9 @@ def transformed(*tensors: Tensor) -> bool:
     derivatives, and in subclasses that have no memory to point at."""
     if _in_transform() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return True
-    if any(t.layout is not torch.strided or (type(t) not in PLAIN and type(t) not in STAND_INS) for t in tensors):
-        return True
+    for t in tensors:
+        if t.layout is not torch.strided or (type(t) not in PLAIN and type(t) not in STAND_INS):
+            return True
     # What autograd's is_grads_batched passes on looks like a plain tensor; dynamo never meets it.
     return not torch.compiler.is_compiling() and any(map(is_legacy_batchedtensor, tensors))
 
@@ -201,9 +202,13 @@ def _misfit(name: Literal["cpu", "cuda"], tensors: tuple[Tensor, ...], kernel: s
     if transformed(*tensors):
         return "kernels take plain tensors, not those of torch.func, torch.jit, forward-mode or a subclass"
     device, dtype = tensors[0].device, tensors[0].dtype
-    if device.type != name or any(tensor.device != device for tensor in tensors):
+    wrong_device, wrong_dtype = device.type != name, False
+    for tensor in tensors:  # a loop: three generators would cost 2 us, as much as the launch
+        wrong_device |= tensor.device != device
+        wrong_dtype |= tensor.dtype != dtype
+    if wrong_device:
         return f"it takes tensors on one {name} device, got {', '.join([str(t.device) for t in tensors])}"
-    if any(tensor.dtype != dtype for tensor in tensors):
+    if wrong_dtype:
         return f"it takes one dtype for all, got {', '.join([str(t.dtype) for t in tensors])}"
     reason = _unavailable(name) or _wrong_dtype(name, dtype, kernel)
     return reason or (_too_old(device) if name == "cuda" else None)

@@ -194,7 +194,7 @@ def _fake(
     """Empty outputs. Contiguous, whatever the strides of the scores."""
     _, _, reduction, _, learns = settings
     loss = score_a.new_empty(() if reduction else score_a.shape)
-    gradient = torch.empty_like(score_a, memory_format=torch.contiguous_format) if learns else score_a.new_empty(0)
+    gradient = torch.empty_like(score_a) if learns else score_a.new_empty(0)  # of one dimension: contiguous
     return loss, torch.empty_like(loss), gradient
 
 

@@ -13,8 +13,10 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from iqazoo.ops import available, mse
+from iqazoo.ops import available, calibrated_pairwise_loss, mse, pairwise_loss
+from iqazoo.ops.calibrated import SHAPES, reference_calibrated_pairwise_loss
 from iqazoo.ops.mean_squared_error import reference_mse
+from iqazoo.ops.pairwise import reference_pairwise_loss
 from iqazoo.ops.ranking import ranking_loss, reference_ranking_loss
 
 FLOATS = (torch.float32, torch.float64)
@@ -67,6 +69,26 @@ def rated(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, 
     return scores.to(dtype), torch.randint(0, 9, (size,), generator=generator).to(dtype)
 
 
+def judgments(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two scores and the fraction that preferred the second; no ties, no hinges."""
+    score_a, score_b, preference = torch.rand(3, size, generator=generator, dtype=torch.float64)
+    return (3 * score_a).to(dtype), (3 * score_b).to(dtype), preference.to(dtype)
+
+
+def judgments_and_network(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, ...]:
+    """`judgments`, and the six weights of LPIPS's network."""
+    weights = (0.3 * torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES)
+    return *judgments(generator, dtype, size), *(w.to(dtype) for w in weights)
+
+
+def calibrated(score_a: Tensor, score_b: Tensor, preference: Tensor, *weights: Tensor, **options: Any) -> Any:
+    return calibrated_pairwise_loss(score_a, score_b, preference, weights, **options)
+
+
+def reference_calibrated(score_a: Tensor, score_b: Tensor, preference: Tensor, *weights: Tensor, **options: Any) -> Any:
+    return reference_calibrated_pairwise_loss(score_a, score_b, preference, weights, **options)
+
+
 CASES = [
     Case("mse", mse, reference_mse, image_pair, differentiable=(0, 1), dtypes=FLOATS + HALVES),
     Case(
@@ -79,6 +101,31 @@ CASES = [
         large=3001,
         value_tolerance={torch.float32: 5e-6, torch.float64: 1e-12},
         gradient_tolerance={torch.float32: 5e-6, torch.float64: 1e-12},
+    ),
+    Case(
+        "pairwise_loss",
+        pairwise_loss,
+        reference_pairwise_loss,
+        judgments,
+        differentiable=(0, 1),
+        options=(
+            {"lower_is_better": True},
+            {"lower_is_better": False, "kind": "mse", "reduction": "none"},
+            {"lower_is_better": True, "kind": "margin", "reduction": "sum", "ties": "first"},
+        ),
+    ),
+    Case(
+        "calibrated_pairwise_loss",
+        calibrated,
+        reference_calibrated,
+        judgments_and_network,
+        differentiable=(0, 1, 3, 4, 5, 6, 7, 8),
+        options=(
+            {"lower_is_better": True},
+            {"lower_is_better": False, "reduction": "none"},
+            {"lower_is_better": True, "reduction": "sum"},  # compat saturates where the type says: test_calibrated.py
+        ),
+        gradient_tolerance={torch.float32: 2e-5, torch.float64: 1e-12},
     ),
 ]
 
