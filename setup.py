@@ -14,6 +14,7 @@ nvcc is that of $CUDA_HOME, else the one on PATH.
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -31,22 +32,27 @@ from setuptools.errors import CompileError
 BUILD_EXT = "IQAZOO_BUILD_EXT"
 BUILD_CUDA = "IQAZOO_BUILD_CUDA"
 OPTIMIZE = "-O3 -std=c++17 -DNDEBUG"
+# No kernel reads errno or floating-point traps; loops with comparisons vectorise only where the compiler knows it.
+NO_TRAPS = "-fno-math-errno -fno-trapping-math"
 # Machine code for sm_80 and sm_90, and PTX for the GPUs to come. iqazoo/ops/backend.py names the oldest.
 GPUS = (
     "-gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=sm_90 -gencode=arch=compute_90,code=compute_90"
 )
-LINK_RULES = {"iqazoo._cpu": "link_cpu", "iqazoo._cuda": "link_cuda"}
+# Which rule links a module, and what its sources are compiled with besides. The CPU's kernels are two whole modules,
+# not one that mixes instruction sets: a linker merges inline functions, and may keep one that an old CPU cannot run.
+LINK_RULES = {"iqazoo._cpu": "link_cpu", "iqazoo._cpu_avx2": "link_cpu", "iqazoo._cuda": "link_cuda"}
+FLAGS = {"iqazoo._cpu": "-fopenmp", "iqazoo._cpu_avx2": "-fopenmp -mavx2 -mfma -mf16c", "iqazoo._cuda": ""}
 RULES = """\
 rule cxx
-  command = $cxx $cxxflags -MMD -MF $out.d -c $in -o $out
+  command = $cxx $cxxflags $flags -MMD -MF $out.d -c $in -o $out
   depfile = $out.d
   deps = gcc
 rule nvcc
-  command = $nvcc $nvccflags -MD -MF $out.d -c $in -o $out
+  command = $nvcc $nvccflags $flags -MD -MF $out.d -c $in -o $out
   depfile = $out.d
   deps = gcc
 rule link_cpu
-  command = $cxx -shared $in -o $out
+  command = $cxx -shared -fopenmp $in -o $out
 rule link_cuda
   command = $nvcc -shared --cudart static $in -o $out
 """
@@ -99,10 +105,10 @@ def wanted(variable: str, missing: str | None) -> bool:
     return not missing and setting(variable) != "0"
 
 
-def kernels(name: str, suffix: str, variable: str) -> Extension:
+def kernels(module: str, folder: str, suffix: str, variable: str) -> Extension:
     """A module of kernels and its binding. setuptools lets an optional one fail, with a warning."""
-    sources = [*sorted(glob(f"csrc/{name}/*.{suffix}")), f"csrc/bind/{name}.cpp"]
-    return Extension(f"iqazoo._{name}", sources, optional=setting(variable) != "1")
+    sources = [*sorted(glob(f"csrc/{folder}/*.{suffix}")), f"csrc/bind/{folder}.cpp"]
+    return Extension(f"iqazoo.{module}", sources, optional=setting(variable) != "1")
 
 
 def extensions() -> list[Extension]:
@@ -112,9 +118,10 @@ def extensions() -> list[Extension]:
         return []
     found = []
     if wanted(BUILD_EXT, missing_for_cpu()):
-        found.append(kernels("cpu", "cpp", BUILD_EXT))
+        levels = ("_cpu", "_cpu_avx2") if platform.machine() in ("x86_64", "AMD64") else ("_cpu",)
+        found.extend(kernels(level, "cpu", "cpp", BUILD_EXT) for level in levels)
     if wanted(BUILD_CUDA, missing_for_cuda()):
-        found.append(kernels("cuda", "cu", BUILD_CUDA))
+        found.append(kernels("_cuda", "cuda", "cu", BUILD_CUDA))
     return found
 
 
@@ -133,7 +140,7 @@ def ninja_header() -> str:
     variables = {
         "cxx": find_cxx() or "",
         "nvcc": find_nvcc() or "",
-        "cxxflags": f"{OPTIMIZE} -fPIC -fvisibility=hidden {include}",
+        "cxxflags": f"{OPTIMIZE} {NO_TRAPS} -fPIC -fvisibility=hidden {include}",
         "nvccflags": f"{OPTIMIZE} -Xcompiler -fPIC,-fvisibility=hidden {GPUS} {include}",
     }
     lines = [f"{name} = {value.replace('$', '$$')}\n" for name, value in variables.items()]
@@ -143,10 +150,12 @@ def ninja_header() -> str:
 def ninja_module(extension: Extension) -> str:
     """How the objects of one module are made and linked."""
     lines = []
+    objects = " ".join(f"{extension.name}/{source}.o" for source in extension.sources)
+    flags = f"-DIQAZOO_MODULE={extension.name.rpartition('.')[2]} {FLAGS[extension.name]}"
     for source in extension.sources:
         rule = "nvcc" if source.endswith(".cu") else "cxx"
-        lines.append(f"build {source}.o: {rule} {ninja_path(Path(source).resolve())}\n")
-    objects = " ".join(f"{source}.o" for source in extension.sources)
+        lines.append(f"build {extension.name}/{source}.o: {rule} {ninja_path(Path(source).resolve())}\n")
+        lines.append(f"  flags = {flags}\n")
     lines.append(f"build {extension.name}.so: {LINK_RULES[extension.name]} {objects}\n")
     return "".join(lines)
 
@@ -178,6 +187,7 @@ class BuildWithNinja(build_ext):
         """Build all modules."""
         for name in LINK_RULES:  # or one of an earlier build would slip into this one
             Path(self.get_ext_fullpath(name)).unlink(missing_ok=True)
+            Path(self.build_lib, self.get_ext_filename(name)).unlink(missing_ok=True)  # copied when building in place
         super().run()
 
     def build_extension(self, ext: Extension) -> None:

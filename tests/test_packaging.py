@@ -1,6 +1,7 @@
 """What gets built and installed: with and without compilers, in isolation, from an sdist, for editing."""
 
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -18,17 +19,22 @@ ROOT = Path(__file__).parents[1]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 BUILD_OUTPUT = shutil.ignore_patterns("*.so", "__pycache__")
 COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+LEVELS = ["_cpu", "_cpu_avx2"] if platform.machine() in ("x86_64", "AMD64") else ["_cpu"]
+CPU_MODULES = {f"iqazoo/{level}{SUFFIX}" for level in LEVELS}
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 
-# Adds two images' squared differences with the kernel, through plain arrays: nothing but Python is needed.
+# Adds two images' squared differences with the kernels, through plain arrays: nothing but Python is needed.
 USE_THE_KERNEL = """
 from array import array
+from importlib import import_module
 from importlib.util import find_spec
 from iqazoo import _cpu
-image, reference, error = array("f", [1, 2, 3]), array("f", [1, 2, 9]), array("f", [0])
 address = lambda numbers: numbers.buffer_info()[0]
-_cpu.mse_forward_float32(address(image), address(reference), address(error), 1, 3)
-assert error[0] == 12, error
+for level in ("_cpu", "_cpu_avx2") if _cpu.runs_avx2() else ("_cpu",):
+    image, reference, error = array("f", [1, 2, 3]), array("f", [1, 2, 9]), array("f", [0])
+    kernel = import_module(f"iqazoo.{level}").mse_forward_float32
+    kernel(address(image), address(reference), address(error), 1, 3, 2)
+    assert error[0] == 12, error
 print("torch" if find_spec("torch") else "no torch")
 """
 
@@ -114,7 +120,7 @@ def test_a_wheel_in_isolation_has_kernels_and_never_sees_torch(source, tmp_path)
 
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     inside = files(wheel)
-    assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}"}
+    assert modules(wheel) == CPU_MODULES
     assert inside >= {str(path.relative_to(source)) for path in (source / "iqazoo").rglob("*.py")}
     assert "iqazoo/py.typed" in inside
     assert {name.split("/")[0] for name in inside} == {"iqazoo", "iqazoo-0.1.0.dist-info"}
@@ -149,7 +155,9 @@ def test_a_demanded_kernel_without_a_compiler_is_an_error(source):
 
 def test_a_failing_compiler_costs_only_the_kernels(source):
     wheel, log = build_wheel(source, CXX="false")
-    assert 'building extension "iqazoo._cpu" failed: iqazoo goes without it; IQAZOO_BUILD_EXT=1 shows why' in log
+    for level in LEVELS:
+        why = f'building extension "iqazoo.{level}" failed: iqazoo goes without it; IQAZOO_BUILD_EXT=1 shows why'
+        assert why in log
     assert not modules(wheel)
     check_works_without_kernels(wheel)
 
@@ -162,7 +170,8 @@ def test_a_failing_compiler_fails_the_install_that_demands_kernels(source, tmp_p
 
 
 def test_pure_python_on_request(source):
-    (source / "iqazoo" / f"_cpu{SUFFIX}").write_bytes(b"left by an editable install")
+    for level in LEVELS:
+        (source / "iqazoo" / f"{level}{SUFFIX}").write_bytes(b"left by an editable install")
     wheel, _ = build_wheel(source, IQAZOO_BUILD_EXT=0, IQAZOO_BUILD_CUDA=1)
     assert wheel.name.endswith("-py3-none-any.whl")
     assert not modules(wheel)
@@ -187,7 +196,7 @@ def test_an_sdist_builds(source, tmp_path):
     assert inside >= kernels | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "iqazoo/py.typed"}
     assert not any(name.startswith(("tests/", "benchmarks/")) or name.endswith(".so") for name in inside)
     wheel, _ = build_wheel(tmp_path / "unpacked" / "iqazoo-0.1.0", IQAZOO_BUILD_EXT=1)
-    assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}"}
+    assert modules(wheel) == CPU_MODULES
 
 
 @needs_compiler
@@ -197,15 +206,25 @@ def test_an_editable_install_holds_its_kernels_and_no_stale_ones(source, tmp_pat
     (packages,) = (tmp_path / "fresh" / "lib").glob("python*/site-packages")
     (packages / "build_tools.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     install = (python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "-e", source)
-    kernel = source / "iqazoo" / f"_cpu{SUFFIX}"
+    kernels = [source / "iqazoo" / f"{level}{SUFFIX}" for level in LEVELS]
     run(*install, cwd=tmp_path, IQAZOO_BUILD_EXT=1)
-    assert kernel.exists()
+    assert all(kernel.exists() for kernel in kernels)
     run(python, "-c", USE_THE_KERNEL, cwd=tmp_path)
     run(*install, cwd=tmp_path, CXX="false")
-    assert not kernel.exists()
-    kernel.write_bytes(b"left by an earlier install")
+    assert not any(kernel.exists() for kernel in kernels)
+    for kernel in kernels:
+        kernel.write_bytes(b"left by an earlier install")
     run(*install, cwd=tmp_path, IQAZOO_BUILD_EXT=0)
-    assert not kernel.exists()
+    assert not any(kernel.exists() for kernel in kernels)
+
+
+@needs_compiler
+def test_a_failing_build_in_place_leaves_no_earlier_kernels(source):
+    build = (sys.executable, "setup.py", "build_ext", "--inplace")
+    run(*build, cwd=source, IQAZOO_BUILD_EXT=1)
+    assert len(list((source / "iqazoo").glob("_cpu*.so"))) == len(LEVELS)
+    run(*build, cwd=source, CXX="false")
+    assert not list((source / "iqazoo").glob("_cpu*.so"))
 
 
 @needs_compiler
@@ -213,7 +232,7 @@ def test_a_failing_nvcc_costs_only_the_gpus_kernels(source, tmp_path):
     script(tmp_path / "cuda" / "bin" / "nvcc", "#!/bin/sh\nexit 1\n")
     wheel, log = build_wheel(source, IQAZOO_BUILD_CUDA="auto", CUDA_HOME=tmp_path / "cuda")
     assert 'building extension "iqazoo._cuda" failed: iqazoo goes without it; IQAZOO_BUILD_CUDA=1 shows why' in log
-    assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}"}
+    assert modules(wheel) == CPU_MODULES
 
 
 @needs_compiler
@@ -228,7 +247,7 @@ def test_demanded_kernels_for_the_gpu_without_nvcc_are_an_error(source, tmp_path
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
 def test_the_gpus_kernels_import_without_a_driver(source):
     wheel, _ = build_wheel(source, IQAZOO_BUILD_EXT=1, IQAZOO_BUILD_CUDA=1)
-    assert modules(wheel) == {f"iqazoo/_cpu{SUFFIX}", f"iqazoo/_cuda{SUFFIX}"}
+    assert modules(wheel) == CPU_MODULES | {f"iqazoo/_cuda{SUFFIX}"}
     target = wheel.parent / "unpacked"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)

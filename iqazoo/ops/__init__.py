@@ -1,6 +1,19 @@
 """Fused operations, each with a reference in pure torch. Needs only torch and numpy; kernels are optional."""
 
 from iqazoo.ops.backend import Backend, available
+from iqazoo.ops.calibrated import calibrated_pairwise_loss
 from iqazoo.ops.mean_squared_error import mse
+from iqazoo.ops.pairwise import PairwiseResult, pairwise_loss
+from iqazoo.ops.ranking import RankingResult, ranking_counts, ranking_loss
 
-__all__ = ["Backend", "available", "mse"]
+__all__ = [
+    "Backend",
+    "PairwiseResult",
+    "RankingResult",
+    "available",
+    "calibrated_pairwise_loss",
+    "mse",
+    "pairwise_loss",
+    "ranking_counts",
+    "ranking_loss",
+]

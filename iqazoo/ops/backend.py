@@ -8,21 +8,45 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+from collections.abc import Callable
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.autograd import forward_ad
 
+from iqazoo import environment
 from iqazoo.errors import InputError
 
 Backend = Literal["auto", "torch", "cpu", "cuda"]
 
 MODULES = {"cpu": "iqazoo._cpu", "cuda": "iqazoo._cuda"}
+AVX2_MODULE = "iqazoo._cpu_avx2"
 BUILD_VARIABLES = {"cpu": "IQAZOO_BUILD_EXT", "cuda": "IQAZOO_BUILD_CUDA"}
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+DTYPES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+FLOATS = (torch.float32, torch.float64)
 PLAIN = (Tensor, torch.nn.Parameter)
+STAND_INS = (FakeTensor, FunctionalTensor)  # what the compilers of torch trace with
 OLDEST_GPU = (8, 0)  # the first architecture that setup.py compiles for
+_forked = False
+
+
+def _note_the_fork() -> None:
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_note_the_fork)
 
 
 def available() -> dict[str, str | None]:
@@ -30,12 +54,13 @@ def available() -> dict[str, str | None]:
     return {"torch": None} | {name: _unavailable(name) for name in MODULES}
 
 
-def choose(backend: Backend, *tensors: Tensor) -> Literal["torch", "cpu", "cuda"]:
+def choose(backend: Backend, *tensors: Tensor, kernel: str | None = None) -> Literal["torch", "cpu", "cuda"]:
     """The backend that a call takes.
 
     Args:
         backend: "auto" takes the kernels of the tensors' device where they fit, else torch.
         tensors: the inputs.
+        kernel: the name whose dtypes count, as in `launch`; without it kernels take float32 and float64.
 
     Raises:
         InputError: `backend` is unknown, or was asked for by name and cannot take these tensors.
@@ -43,14 +68,14 @@ def choose(backend: Backend, *tensors: Tensor) -> Literal["torch", "cpu", "cuda"
     if backend == "torch":
         return "torch"
     if backend == "cpu" or backend == "cuda":
-        reason = _misfit(backend, tensors)
+        reason = _misfit(backend, tensors, kernel)
         if reason:
             raise InputError(f'backend="{backend}" cannot take this call: {reason}. backend="auto" always works')
         return backend
     if backend != "auto":
         raise InputError(f'backend must be "auto", "torch", "cpu" or "cuda"; got {backend!r}')
     device = tensors[0].device.type
-    if (device == "cpu" or device == "cuda") and _misfit(device, tensors) is None:
+    if (device == "cpu" or device == "cuda") and _misfit(device, tensors, kernel) is None:
         return device
     return "torch"
 
@@ -68,30 +93,62 @@ def dense(tensor: Tensor) -> Tensor:
     return tensor.resolve_neg().contiguous()
 
 
-def launch(backend: str, op: str, *arguments: Tensor | int) -> None:
-    """Call the kernel `op` for the dtype and device of the first argument, a tensor.
+def threads() -> int:
+    """How many threads a kernel on the CPU may use: as many as torch.
 
-    Tensors are passed as addresses, so they must be `dense`. A kernel on the GPU also gets the device's
-    number and torch's current stream; it is queued there, not waited for.
+    OpenMP's threads do not survive a fork, and the child of a process that used them would wait for them for ever.
+    """
+    return 1 if _forked else torch.get_num_threads()
+
+
+def launch(backend: str, op: str, *arguments: Tensor | float, dtype: torch.dtype | None = None) -> None:
+    """Call the kernel `op` for a dtype, by default that of the first argument, a tensor on the device to use.
+
+    Tensors are passed as addresses, so they must be `dense`. A kernel on the CPU also gets its number of threads;
+    one on the GPU the device's number and torch's current stream, where it is queued, not waited for.
     """
     like = arguments[0]
     assert isinstance(like, Tensor)
-    kernel = getattr(module(backend), f"{op}_{DTYPES[like.dtype]}")
+    kernel = getattr(module(backend), f"{op}_{DTYPES[dtype or like.dtype]}")
     numbers = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
     if backend == "cpu":
-        kernel(*numbers)
+        kernel(*numbers, threads())
         return
     with torch.cuda.device(like.device):
         kernel(*numbers, like.device.index, torch.cuda.current_stream().cuda_stream)
 
 
 def transformed(*tensors: Tensor) -> bool:
-    """Whether the tensors may have no memory to point at: while tracing, under torch.func, in subclasses."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+    """Whether only torch's operations can take the tensors: under torch.func or torch.jit, for forward-mode
+    derivatives, and in subclasses that have no memory to point at."""
+    if _in_transform() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return True
-    if torch._C._are_functorch_transforms_active():
+    for t in tensors:
+        if t.layout is not torch.strided or (type(t) not in PLAIN and type(t) not in STAND_INS):
+            return True
+    # What autograd's is_grads_batched passes on looks like a plain tensor; dynamo never meets it.
+    return not torch.compiler.is_compiling() and any(map(is_legacy_batchedtensor, tensors))
+
+
+def traced(*tensors: Tensor) -> bool:
+    """Whether torch records what is done to the tensors, to compile or export it, so that an op must be registered."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return True
-    return any(type(t) not in PLAIN or t.layout is not torch.strided for t in tensors)
+    return any(type(t) in STAND_INS for t in tensors)
+
+
+def _constant(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What torch.compiler.assume_constant_result does, without the second that it takes to import dynamo.
+
+    While compiling, dynamo calls the function and keeps its result.
+    """
+    function.__dict__["_dynamo_marked_constant"] = True
+    return function
+
+
+@_constant
+def _in_transform() -> bool:
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 @functools.cache
@@ -99,32 +156,65 @@ def _load(name: str) -> ModuleType | str:
     """The compiled module, or why it cannot be had; asked once per process."""
     try:
         loaded = importlib.import_module(MODULES[name])
-        problem = loaded.device_count_error() if name == "cuda" else None
+        if name == "cpu":
+            return _for_this_cpu(loaded)
+        return loaded.device_count_error() or loaded
+    except InputError as error:
+        return str(error)
     except Exception as error:  # a truncated or foreign file raises whatever it likes
         if isinstance(error, ModuleNotFoundError) and error.name == MODULES[name]:
             variable = BUILD_VARIABLES[name]
             return f"{MODULES[name]} was not built; install iqazoo from source with {variable}=1 to see why"
         return f"{MODULES[name]} is broken: {type(error).__name__}: {error}; install iqazoo again"
-    return problem or loaded
 
 
+def _for_this_cpu(baseline: ModuleType) -> ModuleType:
+    """The module for the instructions that this processor has, if it is wanted and was built."""
+    if environment.cpu_level() == "baseline" or not baseline.runs_avx2():
+        return baseline
+    try:
+        return importlib.import_module(AVX2_MODULE)
+    except ModuleNotFoundError:
+        return baseline
+
+
+@_constant
 def _unavailable(name: str) -> str | None:
     loaded = _load(name)
     return loaded if isinstance(loaded, str) else None
 
 
-def _misfit(name: Literal["cpu", "cuda"], tensors: tuple[Tensor, ...]) -> str | None:
+@_constant
+def _wrong_dtype(name: str, dtype: torch.dtype, kernel: str | None) -> str | None:
+    """Why the kernels of an available backend do not take a dtype, or None."""
+    takes = FLOATS if kernel is None else _dtypes(name, kernel)
+    return None if dtype in takes else f"it takes all {' or all '.join(DTYPES[d] for d in takes)}, got {dtype}"
+
+
+@functools.cache
+def _dtypes(name: str, kernel: str) -> tuple[torch.dtype, ...]:
+    """What an available backend was compiled for; no table could fall behind it."""
+    return tuple(dtype for dtype, suffix in DTYPES.items() if hasattr(_load(name), f"{kernel}_{suffix}"))
+
+
+def _misfit(name: Literal["cpu", "cuda"], tensors: tuple[Tensor, ...], kernel: str | None) -> str | None:
     """Why the kernels of a backend cannot take these tensors, or None."""
     if transformed(*tensors):
-        return "kernels take plain tensors, not those of torch.compile, export, torch.func or a subclass"
+        return "kernels take plain tensors, not those of torch.func, torch.jit, forward-mode or a subclass"
     device, dtype = tensors[0].device, tensors[0].dtype
-    if device.type != name or any(tensor.device != device for tensor in tensors):
-        return f"it takes tensors on one {name} device, got {', '.join(str(t.device) for t in tensors)}"
-    if dtype not in DTYPES or any(tensor.dtype != dtype for tensor in tensors):
-        return f"it takes all float32 or all float64, got {', '.join(str(t.dtype) for t in tensors)}"
-    return _unavailable(name) or (_too_old(device) if name == "cuda" else None)
+    wrong_device, wrong_dtype = device.type != name, False
+    for tensor in tensors:  # a loop: three generators would cost 2 us, as much as the launch
+        wrong_device |= tensor.device != device
+        wrong_dtype |= tensor.dtype != dtype
+    if wrong_device:
+        return f"it takes tensors on one {name} device, got {', '.join([str(t.device) for t in tensors])}"
+    if wrong_dtype:
+        return f"it takes one dtype for all, got {', '.join([str(t.dtype) for t in tensors])}"
+    reason = _unavailable(name) or _wrong_dtype(name, dtype, kernel)
+    return reason or (_too_old(device) if name == "cuda" else None)
 
 
+@_constant
 @functools.cache
 def _too_old(device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from iqazoo.errors import InputError
 from iqazoo.ops.backend import Backend, choose, dense, launch, module, transformed
+from iqazoo.ops.roads import op
 
 
 def mse(image: Tensor, reference: Tensor, *, backend: Backend = "auto") -> Tensor:
@@ -29,10 +30,9 @@ def mse(image: Tensor, reference: Tensor, *, backend: Backend = "auto") -> Tenso
         InputError: shapes, dtypes or devices are not as above, or the backend cannot take them.
     """
     _check(image, reference)
-    chosen = choose(backend, image, reference)
-    if chosen == "torch":
+    if choose(backend, image, reference, kernel="mse_forward") == "torch":
         return reference_mse(image, reference)
-    return _Fused.apply(image, reference, chosen)
+    return _value(image, reference)
 
 
 def reference_mse(image: Tensor, reference: Tensor) -> Tensor:
@@ -54,42 +54,56 @@ def _check(image: Tensor, reference: Tensor) -> None:
         raise InputError(f"mse takes tensors of one device, got {image.device} and {reference.device}; move one")
 
 
-class _Fused(torch.autograd.Function):
-    """One pass over the pair forward, one backward."""
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, reference: Tensor, backend: str) -> Tensor:
-        ctx.save_for_backward(image, reference)
-        ctx.backend = backend
-        return _forward(backend, dense(image), dense(reference))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        image, reference = ctx.saved_tensors
-        for_image, for_reference, _ = ctx.needs_input_grad
-        if not for_image:  # the gradient in the reference is the negative of that in the image
-            return None, _gradient(ctx.backend, -grads[0], image, reference), None
-        gradient = _gradient(ctx.backend, grads[0], image, reference)
-        return gradient, -gradient if for_reference else None, None
-
-
-def _forward(backend: str, image: Tensor, reference: Tensor) -> Tensor:
-    batch, size = image.shape[0], math.prod(image.shape[1:])
-    error = image.new_empty(batch)
+def _forward(image: Tensor, reference: Tensor) -> Tensor:
+    backend, size = image.device.type, math.prod(image.shape[1:])
+    error = _empty_errors(image, reference)
     scratch = []
     if backend == "cuda":
         partials = module(backend).mse_partials(size)
-        scratch = [image.new_empty((batch, partials), dtype=torch.float64)]
-    launch(backend, "mse_forward", image, reference, *scratch, error, batch, size)
+        scratch = [image.new_empty((len(image), partials), dtype=torch.float64)]
+    launch(backend, "mse_forward", dense(image), dense(reference), *scratch, error, len(image), size)
     return error
 
 
-def _gradient(backend: str, grad: Tensor, image: Tensor, reference: Tensor) -> Tensor:
+def _empty_errors(image: Tensor, reference: Tensor) -> Tensor:
+    return image.new_empty(image.shape[0], dtype=torch.promote_types(image.dtype, torch.float32))  # [B]
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The gradient in the reference is the negative of that in the image."""
+    image, reference = ctx.saved_tensors
+    for_image, for_reference = ctx.needs_input_grad
+    gradient = _any_gradient(grad if for_image else -grad, image, reference)
+    if not for_image:
+        return None, gradient
+    return gradient, -gradient if for_reference else None
+
+
+def _any_gradient(grad: Tensor, image: Tensor, reference: Tensor) -> Tensor:
     """grad * 2 (image - reference) / size, `[B, ...]`."""
-    batch, size = image.shape[0], math.prod(image.shape[1:])
-    if torch.is_grad_enabled() or transformed(grad):  # with create_graph this is differentiated in turn
-        return (2 / max(size, 1) * grad).view(-1, *[1] * (image.ndim - 1)) * (image - reference)
-    image, reference = dense(image), dense(reference)
+    if not torch.is_grad_enabled() and not transformed(grad):
+        return _gradient(grad, image, reference)
+    # With create_graph this is differentiated in turn, so it is made of torch's functions.
+    scale = 2 / max(math.prod(image.shape[1:]), 1) * grad  # [B]
+    difference = image.to(grad.dtype) - reference.to(grad.dtype)
+    return (scale.view(-1, *[1] * (image.ndim - 1)) * difference).to(image.dtype)
+
+
+def _forward_gradient(grad: Tensor, image: Tensor, reference: Tensor) -> Tensor:
+    image, reference, size = dense(image), dense(reference), math.prod(image.shape[1:])
     gradient = torch.empty_like(image)
-    launch(backend, "mse_backward", dense(grad), image, reference, gradient, batch, size)
+    arguments = (dense(grad), image, reference, gradient, len(image), size)
+    launch(image.device.type, "mse_backward", *arguments, dtype=image.dtype)
     return gradient
+
+
+def _empty_gradient(grad: Tensor, image: Tensor, reference: Tensor) -> Tensor:
+    return torch.empty_like(image, memory_format=torch.contiguous_format)
+
+
+_value = op("mse", _forward, fake=_empty_errors, setup_context=_save, backward=_backward)
+_gradient = op("mse_backward", _forward_gradient, fake=_empty_gradient)

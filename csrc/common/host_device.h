@@ -1,0 +1,10 @@
+// Marks a function that host and device share.
+#pragma once
+
+#ifndef IQAZOO_HD
+#ifdef __CUDACC__
+#define IQAZOO_HD __host__ __device__
+#else
+#define IQAZOO_HD
+#endif
+#endif

@@ -1,0 +1,5 @@
+"""How well scores agree with people."""
+
+from iqazoo.evaluate.correlation import kendall_tau
+
+__all__ = ["kendall_tau"]

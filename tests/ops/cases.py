@@ -1,0 +1,139 @@
+"""The ops that tests/ops/test_conformance.py holds to their references.
+
+To add an op, add a `Case` to `CASES`: its public function, its reference, and what makes inputs of a given size. All
+checks then run on it: each backend that is available here, in eager mode and compiled, each dtype, each set of options.
+An op whose results are not smooth (hinges, ties) chooses inputs away from the kinks, or leaves them to its own tests.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from iqazoo.ops import available, calibrated_pairwise_loss, mse, pairwise_loss
+from iqazoo.ops.calibrated import SHAPES, reference_calibrated_pairwise_loss
+from iqazoo.ops.mean_squared_error import reference_mse
+from iqazoo.ops.pairwise import reference_pairwise_loss
+from iqazoo.ops.ranking import ranking_loss, reference_ranking_loss
+
+FLOATS = (torch.float32, torch.float64)
+HALVES = (torch.float16, torch.bfloat16)
+# A few roundings of the type; that of half types counts for gradients alone, since their results are float32.
+VALUE = {torch.float32: 1e-6, torch.float64: 1e-13, torch.float16: 1e-6, torch.bfloat16: 1e-6}
+GRADIENT = {torch.float32: 2e-6, torch.float64: 1e-12, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op. Tolerances are relative to the greatest value of a result; whole numbers and booleans must be equal.
+
+    Attributes:
+        name: for the ids of tests.
+        op: `op(*inputs, backend=..., **options)` -> a tensor, or a tuple or dataclass of tensors.
+        reference: `reference(*inputs, **options)` -> the same, in torch, for any floating-point dtype.
+        inputs: `inputs(generator, dtype, size)` -> tensors on the CPU, for any size from 0.
+        differentiable: which of the inputs have a gradient.
+        options: the sets of keyword arguments to try.
+        dtypes: what the kernels take.
+        sizes: what to compare with the reference, which the fuzz asks for sizes up to 600 too.
+        large: a size that gives several threads work; only the kernels meet it.
+        value_tolerance: by dtype of the inputs.
+        gradient_tolerance: likewise.
+    """
+
+    name: str
+    op: Callable[..., Any]
+    reference: Callable[..., Any]
+    inputs: Callable[[Generator, torch.dtype, int], tuple[Tensor, ...]]
+    differentiable: tuple[int, ...]
+    options: tuple[Mapping[str, Any], ...] = ({},)
+    dtypes: tuple[torch.dtype, ...] = FLOATS
+    sizes: tuple[int, ...] = (0, 1, 17, 300)
+    large: int = 70_001
+    value_tolerance: Mapping[torch.dtype, float] = field(default_factory=lambda: VALUE)
+    gradient_tolerance: Mapping[torch.dtype, float] = field(default_factory=lambda: GRADIENT)
+
+
+def image_pair(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, Tensor]:
+    """Two batches of 1 to 3 images of 7 rows, `size` wide: at 300, whole blocks of the kernel and a rest."""
+    image, reference = torch.rand(2, 3 - size % 3, 7, size, generator=generator, dtype=torch.float64)
+    return image.to(dtype), reference.to(dtype)
+
+
+def rated(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, Tensor]:
+    """Scores, and targets with ties."""
+    scores = 3 * torch.randn(size, generator=generator, dtype=torch.float64)
+    return scores.to(dtype), torch.randint(0, 9, (size,), generator=generator).to(dtype)
+
+
+def judgments(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two scores and the fraction that preferred the second; no ties, no hinges."""
+    score_a, score_b, preference = torch.rand(3, size, generator=generator, dtype=torch.float64)
+    return (3 * score_a).to(dtype), (3 * score_b).to(dtype), preference.to(dtype)
+
+
+def judgments_and_network(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, ...]:
+    """`judgments`, and the six weights of LPIPS's network."""
+    weights = (0.3 * torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES)
+    return *judgments(generator, dtype, size), *(w.to(dtype) for w in weights)
+
+
+def calibrated(score_a: Tensor, score_b: Tensor, preference: Tensor, *weights: Tensor, **options: Any) -> Any:
+    return calibrated_pairwise_loss(score_a, score_b, preference, weights, **options)
+
+
+def reference_calibrated(score_a: Tensor, score_b: Tensor, preference: Tensor, *weights: Tensor, **options: Any) -> Any:
+    return reference_calibrated_pairwise_loss(score_a, score_b, preference, weights, **options)
+
+
+CASES = [
+    Case("mse", mse, reference_mse, image_pair, differentiable=(0, 1), dtypes=FLOATS + HALVES),
+    Case(
+        "ranking_loss",
+        ranking_loss,
+        reference_ranking_loss,
+        rated,
+        differentiable=(0,),
+        options=({}, {"lower_is_better": True, "reduction": "sum"}),  # other kinds: test_ranking.py
+        large=3001,
+        value_tolerance={torch.float32: 5e-6, torch.float64: 1e-12},
+        gradient_tolerance={torch.float32: 5e-6, torch.float64: 1e-12},
+    ),
+    Case(
+        "pairwise_loss",
+        pairwise_loss,
+        reference_pairwise_loss,
+        judgments,
+        differentiable=(0, 1),
+        options=(
+            {"lower_is_better": True},
+            {"lower_is_better": False, "kind": "mse", "reduction": "none"},
+            {"lower_is_better": True, "kind": "margin", "reduction": "sum", "ties": "first"},
+        ),
+    ),
+    Case(
+        "calibrated_pairwise_loss",
+        calibrated,
+        reference_calibrated,
+        judgments_and_network,
+        differentiable=(0, 1, 3, 4, 5, 6, 7, 8),
+        options=(
+            {"lower_is_better": True},
+            {"lower_is_better": False, "reduction": "none"},
+            {"lower_is_better": True, "reduction": "sum"},  # compat saturates where the type says: test_calibrated.py
+        ),
+        gradient_tolerance={torch.float32: 2e-5, torch.float64: 1e-12},
+    ),
+]
+
+
+def backend_params(*names: str) -> list[Any]:
+    """Backends as parameters of a test, which is skipped where they are not available."""
+    reasons = available()
+    return [
+        pytest.param(name, marks=pytest.mark.skipif(reasons[name] is not None, reason=f"{name}: {reasons[name]}"))
+        for name in names
+    ]
