@@ -1,10 +1,8 @@
 // Marks a function that host and device share.
 #pragma once
 
-#ifndef IQAZOO_HD
 #ifdef __CUDACC__
 #define IQAZOO_HD __host__ __device__
 #else
 #define IQAZOO_HD
-#endif
 #endif

@@ -6,13 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#ifndef IQAZOO_HD
-#ifdef __CUDACC__
-#define IQAZOO_HD __host__ __device__
-#else
-#define IQAZOO_HD
-#endif
-#endif
+#include "common/host_device.h"
 
 namespace iqazoo {
 

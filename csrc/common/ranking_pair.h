@@ -3,13 +3,7 @@
 
 #include <cmath>
 
-#ifndef IQAZOO_HD
-#ifdef __CUDACC__
-#define IQAZOO_HD __host__ __device__
-#else
-#define IQAZOO_HD
-#endif
-#endif
+#include "common/host_device.h"
 
 namespace iqazoo {
 
