@@ -1,10 +1,17 @@
 """Every test has caches of its own, and none reaches beyond this machine."""
 
 import ipaddress
+import os
 import socket
 
+import hypothesis
 import pytest
 from file_server import FileServer
+
+# CI decides on a change by the same examples every time; on a developer's machine each run looks for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
