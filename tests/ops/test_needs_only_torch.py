@@ -29,7 +29,7 @@ assert gpu.all_cases()
 """
 
 
-def python(code):
+def check_runs(code):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(
@@ -39,12 +39,12 @@ def python(code):
 
 
 def test_an_op_needs_only_torch_and_numpy():
-    python(USE_AN_OP)
+    check_runs(USE_AN_OP)
 
 
 def test_their_tests_are_collected_without_the_rest():
-    python(COLLECT)
+    check_runs(COLLECT)
 
 
 def test_their_benchmarks_are_made_without_the_rest():
-    python(MAKE_BENCHMARKS)
+    check_runs(MAKE_BENCHMARKS)
