@@ -51,8 +51,15 @@ class Mutant:
     """A change of a kernel's source that its checks must notice."""
 
     name: str
-    old: str  # occurs once in the source
+    old: str  # occurs once in the file
     new: str
+    file: str | None = None  # in csrc, for a header; else the op's own source
+
+    def apply(self, path: Path) -> str:
+        """The changed text of a file."""
+        text = path.read_text()
+        assert text.count(self.old) == 1, f"{self.old!r} must occur once in {path.name}: mend this mutant"
+        return text.replace(self.old, self.new)
 
 
 @dataclass(frozen=True)
@@ -102,23 +109,30 @@ class Builder:
             objects = pool.map(lambda source: self._compile(source, folder / f"{source.name}.o"), sources)
             self.objects = dict(zip((source.name for source in sources), objects, strict=True))
 
-    def build(self, mutated: str | None = None, text: str = "") -> Build:
-        """The module; the source file of the name `mutated` is taken to hold `text`."""
+    def build(self, op: Op | None = None, mutant: Mutant | None = None) -> Build:
+        """The module, with a mutant of one of the files that make up an op."""
         self.builds += 1
         folder = self.folder / f"build{self.builds}"
         folder.mkdir()
-        objects = dict(self.objects)
-        if mutated:
-            (folder / mutated).write_text(text)
-            objects[mutated] = self._compile(folder / mutated, folder / f"{mutated}.o")
+        objects = self.objects
+        if op and mutant:
+            source = CSRC / f"cuda/{op.source}.cu"
+            mutated = folder / (mutant.file or f"cuda/{op.source}.cu")
+            mutated.parent.mkdir(parents=True)
+            mutated.write_text(mutant.apply(CSRC / mutated.relative_to(folder)))
+            if not mutant.file:
+                source = mutated
+            compiled = self._compile(source, folder / f"{source.name}.o", folder)
+            # First, as a linker keeps the first of a header's inline functions.
+            objects = {source.name: compiled} | {k: v for k, v in objects.items() if k != source.name}
         path = folder / f"{MODULE}{sysconfig.get_config_var('EXT_SUFFIX')}"
         _run([*(compiler() or []), "-shared", *map(str, objects.values()), "-o", str(path)])
         return Build(path)
 
-    def _compile(self, source: Path, target: Path) -> Path:
+    def _compile(self, source: Path, target: Path, *first: Path) -> Path:
         import pybind11
 
-        include = [CSRC / "shim", CSRC]
+        include = [*first, CSRC / "shim", CSRC]
         if source.parent.name == "bind":  # Python's headers are for the binding alone
             include += map(Path, (pybind11.get_include(), *map(sysconfig.get_path, ("include", "platinclude"))))
         level = "-O0" if source.parent.name == "bind" else "-O1"

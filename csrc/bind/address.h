@@ -7,8 +7,10 @@
 
 namespace iqazoo {
 
+namespace py = pybind11;
+
 using Address = uintptr_t;
-using Unlocked = pybind11::call_guard<pybind11::gil_scoped_release>;
+using Unlocked = py::call_guard<py::gil_scoped_release>;
 
 template <typename T>
 T* at(Address address) {

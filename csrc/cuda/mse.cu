@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cuda/launch.h"
+#include "cuda/reduce.h"
 
 namespace iqazoo::cuda {
 namespace {
@@ -17,17 +18,6 @@ int64_t chunks_of(int64_t size) { return (size + kChunk - 1) / kChunk; }
 
 bool fits_a_grid(int64_t blocks) { return blocks <= INT32_MAX; }
 
-// The sum over the block, in a fixed order; valid in thread 0.
-__device__ double block_sum(double value) {
-  IQAZOO_SHARED(double, sums, kThreads);
-  sums[threadIdx.x] = value;
-  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-  }
-  return sums[0];
-}
-
 // One block per chunk of one image.
 template <typename T>
 __global__ void sum_chunks(const T* image, const T* reference, double* partial, int64_t size, int64_t chunks) {
@@ -39,7 +29,7 @@ __global__ void sum_chunks(const T* image, const T* reference, double* partial, 
     const Computed<T> difference = wide(image[start + i]) - wide(reference[start + i]);
     sum += difference * difference;
   }
-  const double total = block_sum(sum);
+  const double total = block_sum<kThreads>(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
@@ -48,7 +38,7 @@ template <typename T>
 __global__ void mean_of_chunks(const double* partial, T* error, int64_t size, int64_t chunks) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < chunks; i += kThreads) sum += partial[blockIdx.x * chunks + i];
-  const double total = block_sum(sum);
+  const double total = block_sum<kThreads>(sum);
   if (threadIdx.x == 0) error[blockIdx.x] = static_cast<T>(total / static_cast<double>(size));
 }
 

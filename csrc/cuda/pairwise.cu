@@ -6,6 +6,7 @@
 
 #include "common/pairwise.h"
 #include "cuda/launch.h"
+#include "cuda/reduce.h"
 
 namespace iqazoo::cuda {
 namespace {
@@ -29,18 +30,6 @@ struct Call {
   double share;  // what the summed loss is multiplied by
   bool reduced, tie_is_half;
 };
-
-// The sums over the block, in a fixed order; valid in thread 0. A barrier comes first, so a block may call it twice.
-__device__ double block_sum(double value) {
-  IQAZOO_SHARED(double, sums, kThreads);
-  __syncthreads();
-  sums[threadIdx.x] = value;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-  }
-  return sums[0];
-}
 
 template <typename T>
 __device__ void write_result(const Call<T>& call, double loss, double agreed) {
@@ -67,8 +56,8 @@ __global__ void judge_chunks(Call<T> call) {
     agreements += agreed;
   }
   if (!call.reduced) return;
-  const double loss = block_sum(losses);
-  const double agreed = block_sum(agreements);
+  const double loss = block_sum<kThreads>(losses);
+  const double agreed = block_sum<kThreads>(agreements);
   if (threadIdx.x != 0) return;
   if (gridDim.x == 1) {
     write_result(call, loss, agreed);
@@ -85,8 +74,8 @@ __global__ void sum_chunks(Call<T> call, int64_t chunks) {
     losses += call.partial[2 * chunk];
     agreements += call.partial[2 * chunk + 1];
   }
-  const double loss = block_sum(losses);
-  const double agreed = block_sum(agreements);
+  const double loss = block_sum<kThreads>(losses);
+  const double agreed = block_sum<kThreads>(agreements);
   if (threadIdx.x == 0) write_result(call, loss, agreed);
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/ranking_pair.h"
 #include "cuda/launch.h"
+#include "cuda/reduce.h"
 
 namespace iqazoo::cuda {
 namespace {
@@ -20,19 +21,6 @@ template <typename T>
 struct NoPair {
   __device__ void operator()(T, T, T& loss, T& slope) const { loss = slope = 0; }
 };
-
-// The sum over the block, in a fixed order; valid in thread 0. May be called again and again.
-template <typename Sum>
-__device__ Sum block_sum(Sum value) {
-  IQAZOO_SHARED(Sum, sums, kThreads);
-  __syncthreads();
-  sums[threadIdx.x] = value;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-  }
-  return sums[0];
-}
 
 // An item; `quality` is the score that the loss sees, NaN where it must be.
 template <typename T>
@@ -109,10 +97,10 @@ __global__ void all_pairs(const T* scores, const T* targets, const int64_t* grou
   }
   if (i < n && isnan(mine.quality)) slope_sum = loss_sum = mine.quality;  // even without a pair
   if (gradient && i < n) gradient[i] = static_cast<T>(flipped ? -slope_sum : slope_sum);
-  const double block_loss = block_sum(loss_sum);
+  const double block_loss = block_sum<kThreads>(loss_sum);
   if (threadIdx.x == 0) partial_loss[blockIdx.x] = block_loss;
   for (int c = 0; c < kPartials; ++c) {
-    const int64_t block_count = block_sum(static_cast<int64_t>(found[c]));
+    const int64_t block_count = block_sum<kThreads>(static_cast<int64_t>(found[c]));
     if (threadIdx.x == 0) partial_counts[blockIdx.x * static_cast<int64_t>(kPartials) + c] = block_count;
   }
 }
@@ -123,12 +111,12 @@ __global__ void finish(T* loss, int64_t* counts, double* partial_loss, const int
                        bool mean) {
   double loss_sum = 0;
   for (int64_t b = threadIdx.x; b < blocks; b += kThreads) loss_sum += partial_loss[b];
-  const double total_loss = block_sum(loss_sum);
+  const double total_loss = block_sum<kThreads>(loss_sum);
   int64_t pairs = 0;
   for (int c = 0; c < kPartials; ++c) {
     int64_t sum = 0;
     for (int64_t b = threadIdx.x; b < blocks; b += kThreads) sum += partial_counts[b * kPartials + c];
-    const int64_t total = block_sum(sum);
+    const int64_t total = block_sum<kThreads>(sum);
     if (threadIdx.x != 0) continue;
     if (c < kCounts) counts[c] = total;
     pairs = total;

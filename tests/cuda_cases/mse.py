@@ -68,18 +68,6 @@ OP = Op(
         torch.float16: (1e-3, 6e-8),
     },
     mutants=(
-        Mutant("no barrier", "    __syncthreads();\n", ""),
-        Mutant(
-            "a barrier that not all threads reach",
-            "    __syncthreads();\n    if (threadIdx.x < half) sums",
-            "    if (threadIdx.x < 2 * half) __syncthreads();\n    if (threadIdx.x < half) sums",
-        ),
-        Mutant("half of the sums lost", "half = kThreads / 2; half > 0", "half = kThreads / 4; half > 0"),
-        Mutant("the last step lost", "half > 0; half /= 2", "half > 1; half /= 2"),
-        Mutant("past the shared array", "sums[threadIdx.x] = value;", "sums[threadIdx.x + 1] = value;"),
-        Mutant(
-            "an array too short", "IQAZOO_SHARED(double, sums, kThreads)", "IQAZOO_SHARED(double, sums, kThreads - 1)"
-        ),
         Mutant(
             "the first pixel of a thread lost",
             "i = first + threadIdx.x; i < last; i += kThreads) {\n    const Computed",

@@ -7,6 +7,8 @@ from cuda_shim import Mutant, Op
 
 from iqazoo.ops.pairwise import KINDS, REDUCTIONS, TIES, reference_pairwise_loss
 
+REDUCE = "cuda/reduce.h"  # its mutants are here, where a block sums twice
+
 
 def inputs(size, *, put=None, **options):
     """Three `[size]`, some scores tied, and the options."""
@@ -67,10 +69,18 @@ OP = Op(
     reference=reference,
     tolerance={torch.float32: (3e-6, 1e-7), torch.float64: (1e-12, 1e-15)},
     mutants=(
-        Mutant("no barrier in the loop", "half /= 2) {\n    __syncthreads();", "half /= 2) {"),
-        Mutant("no barrier before a second sum", "kThreads);\n  __syncthreads();\n", "kThreads);\n"),
-        Mutant("half of the sums lost", "half = kThreads / 2; half > 0", "half = kThreads / 4; half > 0"),
-        Mutant("an array too short", "(double, sums, kThreads)", "(double, sums, kThreads - 1)"),
+        Mutant("no barrier in the sum's loop", "half /= 2) {\n    __syncthreads();", "half /= 2) {", REDUCE),
+        Mutant("no barrier before a second sum", "threads);\n  __syncthreads();\n", "threads);\n", REDUCE),
+        Mutant("half of the sums lost", "half = threads / 2; half > 0", "half = threads / 4; half > 0", REDUCE),
+        Mutant("the sum's last step lost", "half > 0; half /= 2", "half > 1; half /= 2", REDUCE),
+        Mutant("past the shared array", "sums[threadIdx.x] = value;", "sums[threadIdx.x + 1] = value;", REDUCE),
+        Mutant("an array too short", "(Sum, sums, threads)", "(Sum, sums, threads - 1)", REDUCE),
+        Mutant(
+            "a barrier that not all threads reach",
+            "    __syncthreads();\n    if (threadIdx.x < half) sums",
+            "    if (threadIdx.x < 2 * half) __syncthreads();\n    if (threadIdx.x < half) sums",
+            REDUCE,
+        ),
         Mutant("one too many", "i < last; i += kThreads", "i <= last; i += kThreads"),
         Mutant("a wrong stride", "i < last; i += kThreads", "i < last; i += kThreads + 1"),
         Mutant("a wrong chunk", "first = blockIdx.x * kChunk", "first = blockIdx.x * (kChunk - 1)"),

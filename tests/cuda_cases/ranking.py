@@ -66,8 +66,6 @@ OP = Op(
     reference=reference,
     tolerance={torch.float32: (2e-5, 2e-6), torch.float64: (1e-11, 1e-13)},
     mutants=(
-        Mutant("no barrier in the sum's loop", "half /= 2) {\n    __syncthreads();", "half /= 2) {"),
-        Mutant("no barrier before a second sum", "kThreads);\n  __syncthreads();\n  sums", "kThreads);\n  sums"),
         Mutant(
             "a tile read before it is written",
             "    __syncthreads();\n    if (i >= n) continue;",
