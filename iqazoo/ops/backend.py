@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
@@ -35,8 +34,9 @@ DTYPES = {
     torch.bfloat16: "bfloat16",
 }
 FLOATS = (torch.float32, torch.float64)
-PLAIN = (Tensor, torch.nn.Parameter)
-STAND_INS = (FakeTensor, FunctionalTensor)  # what the compilers of torch trace with
+STAND_INS = frozenset((FakeTensor, FunctionalTensor))  # what the compilers of torch trace with
+VMAP: Any = torch._C._parse_dispatch_key("VmapMode")  # set while autograd differentiates batches at once
+TAKEN = (Tensor, torch.nn.Parameter, *STAND_INS)
 OLDEST_GPU = (8, 0)  # the first architecture that setup.py compiles for
 _forked = False
 
@@ -63,20 +63,23 @@ def choose(backend: Backend, *tensors: Tensor, kernel: str | None = None) -> Lit
         kernel: the name whose dtypes count, as in `launch`; without it kernels take float32 and float64.
 
     Raises:
-        InputError: `backend` is unknown, or was asked for by name and cannot take these tensors.
+        InputError: the tensors are on several devices; `backend` is unknown, or was asked for by name and cannot take
+            these tensors.
     """
-    if backend == "torch":
-        return "torch"
-    if backend == "cpu" or backend == "cuda":
-        reason = _misfit(backend, tensors, kernel)
-        if reason:
+    name = backend
+    if name == "auto":
+        name = "cpu" if tensors[0].is_cpu else tensors[0].device.type  # a string, made anew, costs more than asking
+    if name == "cpu" or name == "cuda":
+        reason = _misfit(name, tensors, kernel)
+        if reason is None:
+            return name
+        _check_one_device(tensors)
+        if backend != "auto":
             raise InputError(f'backend="{backend}" cannot take this call: {reason}. backend="auto" always works')
-        return backend
-    if backend != "auto":
+        return "torch"
+    if backend != "auto" and backend != "torch":
         raise InputError(f'backend must be "auto", "torch", "cpu" or "cuda"; got {backend!r}')
-    device = tensors[0].device.type
-    if (device == "cpu" or device == "cuda") and _misfit(device, tensors, kernel) is None:
-        return device
+    _check_one_device(tensors)
     return "torch"
 
 
@@ -90,6 +93,8 @@ def module(backend: str) -> ModuleType:
 
 def dense(tensor: Tensor) -> Tensor:
     """The tensor as kernels read it: contiguous, without a lazy minus sign."""
+    if tensor.is_contiguous() and not tensor.is_neg():  # asking costs less than making sure
+        return tensor
     return tensor.resolve_neg().contiguous()
 
 
@@ -109,7 +114,7 @@ def launch(backend: str, op: str, *arguments: Tensor | float, dtype: torch.dtype
     """
     like = arguments[0]
     assert isinstance(like, Tensor)
-    kernel = getattr(module(backend), f"{op}_{DTYPES[dtype or like.dtype]}")
+    kernel = _kernel(module(backend), op, dtype or like.dtype)
     numbers = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
     if backend == "cpu":
         kernel(*numbers, threads())
@@ -121,20 +126,19 @@ def launch(backend: str, op: str, *arguments: Tensor | float, dtype: torch.dtype
 def transformed(*tensors: Tensor) -> bool:
     """Whether only torch's operations can take the tensors: under torch.func or torch.jit, for forward-mode
     derivatives, and in subclasses that have no memory to point at."""
-    if _in_transform() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+    if _in_transform():
         return True
-    for t in tensors:
-        if t.layout is not torch.strided or (type(t) not in PLAIN and type(t) not in STAND_INS):
+    for tensor in tensors:  # noqa: SIM110, a generator would cost as much as a kernel's work
+        if type(tensor) not in TAKEN or tensor.layout is not torch.strided:
             return True
-    # What autograd's is_grads_batched passes on looks like a plain tensor; dynamo never meets it.
-    return not torch.compiler.is_compiling() and any(map(is_legacy_batchedtensor, tensors))
+    return False
 
 
 def traced(*tensors: Tensor) -> bool:
     """Whether torch records what is done to the tensors, to compile or export it, so that an op must be registered."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return True
-    return any(type(t) in STAND_INS for t in tensors)
+    return not STAND_INS.isdisjoint(map(type, tensors))
 
 
 def _constant(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,7 +152,12 @@ def _constant(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_constant
 def _in_transform() -> bool:
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return (
+        torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None  # of torch.jit.trace
+        or torch._C._dispatch_tls_is_dispatch_key_included(VMAP)
+    )
 
 
 @functools.cache
@@ -178,17 +187,24 @@ def _for_this_cpu(baseline: ModuleType) -> ModuleType:
         return baseline
 
 
-@_constant
 def _unavailable(name: str) -> str | None:
     loaded = _load(name)
     return loaded if isinstance(loaded, str) else None
 
 
 @_constant
-def _wrong_dtype(name: str, dtype: torch.dtype, kernel: str | None) -> str | None:
-    """Why the kernels of an available backend do not take a dtype, or None."""
+def _lacking(name: str, dtype: torch.dtype, kernel: str | None) -> str | None:
+    """Why there is no kernel of a backend for a dtype, or None."""
+    loaded = _load(name)
+    if isinstance(loaded, str):
+        return loaded
     takes = FLOATS if kernel is None else _dtypes(name, kernel)
     return None if dtype in takes else f"it takes all {' or all '.join(DTYPES[d] for d in takes)}, got {dtype}"
+
+
+@functools.cache
+def _kernel(loaded: ModuleType, op: str, dtype: torch.dtype) -> Callable[..., None]:
+    return getattr(loaded, f"{op}_{DTYPES[dtype]}")
 
 
 @functools.cache
@@ -202,16 +218,18 @@ def _misfit(name: Literal["cpu", "cuda"], tensors: tuple[Tensor, ...], kernel: s
     if transformed(*tensors):
         return "kernels take plain tensors, not those of torch.func, torch.jit, forward-mode or a subclass"
     device, dtype = tensors[0].device, tensors[0].dtype
-    wrong_device, wrong_dtype = device.type != name, False
-    for tensor in tensors:  # a loop: three generators would cost 2 us, as much as the launch
-        wrong_device |= tensor.device != device
-        wrong_dtype |= tensor.dtype != dtype
-    if wrong_device:
-        return f"it takes tensors on one {name} device, got {', '.join([str(t.device) for t in tensors])}"
-    if wrong_dtype:
-        return f"it takes one dtype for all, got {', '.join([str(t.dtype) for t in tensors])}"
-    reason = _unavailable(name) or _wrong_dtype(name, dtype, kernel)
-    return reason or (_too_old(device) if name == "cuda" else None)
+    for tensor in tensors:
+        if tensor.device != device or tensor.dtype is not dtype:
+            return f"it takes one dtype for all, got {', '.join([str(t.dtype) for t in tensors])}"
+    if not (tensors[0].is_cpu if name == "cpu" else tensors[0].is_cuda):
+        return f"it takes tensors on {name}, got tensors on {device.type}"
+    return _lacking(name, dtype, kernel) or (_too_old(device) if name == "cuda" else None)
+
+
+def _check_one_device(tensors: tuple[Tensor, ...]) -> None:
+    if any(tensor.device != tensors[0].device for tensor in tensors):
+        found = ", ".join([str(t.device) for t in tensors])
+        raise InputError(f"tensors must be on one device, got {found}; move them with .to(device)")
 
 
 @_constant

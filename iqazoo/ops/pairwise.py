@@ -77,7 +77,7 @@ def pairwise_loss(
     """
     _check_options(kind, reduction, ties)
     check_judgments("pairwise_loss", score_a, score_b, preference)
-    if not score_a.dtype == score_b.dtype == preference.dtype or score_a.dtype not in COMPUTED:
+    if not score_a.dtype is score_b.dtype is preference.dtype or score_a.dtype not in COMPUTED:
         score_a, score_b, preference = promoted(score_a, score_b, preference)
     if choose(backend, score_a, score_b, preference) == "torch":
         return reference_pairwise_loss(
@@ -92,8 +92,7 @@ def pairwise_loss(
         )
     learns = torch.is_grad_enabled() and (score_a.requires_grad or score_b.requires_grad)
     settings = [KINDS[kind], int(lower_is_better), REDUCTIONS[reduction], TIES[ties], int(learns)]
-    loss, agreement, _ = _fused(score_a, score_b, preference, float(margin), settings)
-    return PairwiseResult(loss, agreement)
+    return PairwiseResult(*_fused(score_a, score_b, preference, float(margin), settings))
 
 
 def reference_pairwise_loss(
@@ -147,8 +146,9 @@ def promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def check_judgments(name: str, score_a: Tensor, score_b: Tensor, preference: Tensor) -> None:
-    """Raise InputError unless these are three `[N]` of floating point on one device. Looks at no value."""
-    if score_a.ndim != 1 or not score_a.shape == score_b.shape == preference.shape:
+    """Raise InputError unless these are three `[N]` of floating point. Looks at no value."""
+    flat = score_a.ndim == score_b.ndim == preference.ndim == 1
+    if not flat or not score_a.numel() == score_b.numel() == preference.numel():  # sooner had than shapes
         raise InputError(
             f"{name} takes score_a, score_b and preference of one shape [N]; got {list(score_a.shape)}, "
             f"{list(score_b.shape)} and {list(preference.shape)}; flatten them with x.flatten()"
@@ -156,9 +156,6 @@ def check_judgments(name: str, score_a: Tensor, score_b: Tensor, preference: Ten
     if not (score_a.is_floating_point() and score_b.is_floating_point() and preference.is_floating_point()):
         dtypes = f"{score_a.dtype}, {score_b.dtype} and {preference.dtype}"
         raise InputError(f"{name} takes floating point, got {dtypes}; convert with .float()")
-    if not score_a.device == score_b.device == preference.device:
-        devices = f"{score_a.device}, {score_b.device} and {preference.device}"
-        raise InputError(f"{name} takes tensors of one device, got {devices}; move them with .to(device)")
     if preference.requires_grad:
         raise InputError(f"{name} has no gradient for preference; pass preference.detach()")
 
@@ -200,20 +197,20 @@ def _fake(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, agreement, gradient = output
-    ctx.save_for_backward(*inputs[:3], gradient)
-    ctx.margin, ctx.settings = inputs[3:]
+    score_a, score_b, preference, ctx.margin, ctx.settings = inputs
+    ctx.save_for_backward(score_a, score_b, preference)
+    ctx.gradient = gradient
     ctx.mark_non_differentiable(agreement, gradient)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    score_a, score_b, preference, gradient = ctx.saved_tensors
-    if grads[0] is None:
+def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
         return (None,) * 5
     if torch.is_grad_enabled():  # with create_graph this is differentiated in turn
-        return (*_differentiable(ctx, grads[0], score_a, score_b, preference), None, None, None)
-    for_a, for_b = ctx.needs_input_grad[:2]
-    towards_a = gradient * grads[0]
+        return (*_differentiable(ctx, grad, *ctx.saved_tensors), None, None, None)
+    for_a, for_b, _, _, _ = ctx.needs_input_grad
+    towards_a = ctx.gradient * grad
     return towards_a if for_a else None, -towards_a if for_b else None, None, None, None
 
 
@@ -239,4 +236,4 @@ def _name(numbers: dict[Any, int], number: int) -> Any:
     return next(name for name in numbers if numbers[name] == number)
 
 
-_fused = op("pairwise_loss", _forward, fake=_fake, setup_context=_setup_context, backward=_backward)
+_fused = op("pairwise_loss", _forward, fake=_fake, setup_context=_setup_context, backward=_backward, internal=1)

@@ -191,9 +191,6 @@ def _check(scores: Tensor, targets: Tensor, groups: Tensor | None) -> None:
         raise InputError(
             f"scores and targets must be floating point, got {scores.dtype} and {targets.dtype}; convert with .float()"
         )
-    tensors = [scores, targets] if groups is None else [scores, targets, groups]
-    if any(tensor.device != scores.device for tensor in tensors):
-        raise InputError(f"tensors must be on one device, got {', '.join([str(t.device) for t in tensors])}; move them")
     if groups is None:
         return
     if groups.shape != scores.shape:

@@ -21,6 +21,7 @@ def op(
     fake: Callable[..., Any],
     setup_context: Callable[..., None] | None = None,
     backward: Callable[..., Any] | None = None,
+    internal: int = 0,
 ) -> Callable[..., Any]:
     """Make one callable that takes the cheap road in eager mode and `torch.ops.iqazoo.<name>` while tracing.
 
@@ -32,29 +33,37 @@ def op(
         setup_context: `(ctx, inputs, output)`, keeps what `backward` needs; as torch defines it.
         backward: `(ctx, *gradients) -> one gradient per input`, in torch's functions and other ops made here.
             Without it the op has no gradient.
+        internal: how many of the last outputs are for `setup_context` alone: the callable returns those before them.
     """
+    given = slice(-internal or None)
     registered = torch.library.custom_op(f"iqazoo::{name}", forward, mutates_args=())
     registered.register_fake(fake)
     with_graph = None
     if backward is not None:
         registered.register_autograd(backward, setup_context=setup_context)
-        function = _function(name, forward, setup_context, backward)
+        function = _function(name, forward, setup_context, backward, given)
         # What Function.apply comes to. On its way it looks for torch.func's tensors, which never get here: 2 us.
         with_graph = super(torch.autograd.Function, function).apply  # pyright: ignore[reportAttributeAccessIssue]
 
     def call(*arguments: Any) -> Any:
         tensors = [a for a in arguments if isinstance(a, Tensor)]
         if traced(*tensors):
-            return registered(*arguments)
-        if with_graph is not None and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            return with_graph(*arguments)
-        return forward(*arguments)
+            return registered(*arguments)[given] if internal else registered(*arguments)
+        if with_graph is not None and torch.is_grad_enabled():
+            for t in tensors:  # a generator would take a while
+                if t.requires_grad:
+                    return with_graph(*arguments)
+        return forward(*arguments)[given] if internal else forward(*arguments)
 
     return call
 
 
 def _function(
-    name: str, forward: Callable[..., Any], setup_context: Callable[..., None] | None, backward: Callable[..., Any]
+    name: str,
+    forward: Callable[..., Any],
+    setup_context: Callable[..., None] | None,
+    backward: Callable[..., Any],
+    given: slice,
 ) -> type[torch.autograd.Function]:
     """An `autograd.Function` of the old form: given a `setup_context`, torch would inspect a signature in each call."""
 
@@ -62,7 +71,7 @@ def _function(
         output = forward(*arguments)
         if setup_context is not None:
             setup_context(ctx, arguments, output)
-        return output
+        return output if given.stop is None else output[given]  # each output costs torch time
 
     return type(
         name,
