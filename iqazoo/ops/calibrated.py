@@ -87,8 +87,7 @@ def calibrated_pairwise_loss(
         return _reference(first, second, preference, weights, compat, reduction)
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (first, second, *weights))
     settings = [int(compat == "bceloss"), REDUCTIONS[reduction], int(learns)]
-    loss, agreement, *_ = _fused(first, second, preference, *weights, settings)
-    return PairwiseResult(loss, agreement)
+    return PairwiseResult(*_fused(first, second, preference, *weights, settings))
 
 
 def reference_calibrated_pairwise_loss(
@@ -279,5 +278,5 @@ def _differentiable(ctx: Any, grad: Tensor, inputs: Sequence[Tensor]) -> tuple[T
     return tuple(next(found) if needed else None for needed in ctx.needs_input_grad[:9])
 
 
-_fused = op("calibrated_pairwise", _forward, fake=_fake, setup_context=_setup_context, backward=_backward)
+_fused = op("calibrated_pairwise", _forward, fake=_fake, setup_context=_setup_context, backward=_backward, internal=3)
 _gradients = op("calibrated_pairwise_gradients", _forward_gradients, fake=_fake_gradients)

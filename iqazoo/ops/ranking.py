@@ -86,7 +86,7 @@ def ranking_loss(
             reduction=reduction,
         )
     keys = _group_keys(scores, groups)
-    loss, _, counts = _fused(scores, targets, keys, kind, float(margin), lower_is_better, reduction == "mean")
+    loss, counts = _fused(scores, targets, keys, kind, float(margin), lower_is_better, reduction == "mean")
     return RankingResult(loss, *counts.unbind())
 
 
@@ -195,6 +195,8 @@ def _check(scores: Tensor, targets: Tensor, groups: Tensor | None) -> None:
         return
     if groups.shape != scores.shape:
         raise InputError(f"groups must have the shape of scores, {list(scores.shape)}; got {list(groups.shape)}")
+    if groups.device != scores.device:
+        raise InputError(f"groups must be on the scores' device, {scores.device}; got {groups.device}")
     if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool:
         raise InputError(f"groups must be integers, got {groups.dtype}; convert with .long()")
 
@@ -216,20 +218,20 @@ def _group_keys(scores: Tensor, groups: Tensor | None) -> Tensor:
 def _forward(
     scores: Tensor, targets: Tensor, groups: Tensor, kind: str, margin: float, lower_is_better: bool, mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss, its gradient `[N]` and the counts `[5]`, all at once."""
-    loss, gradient, counts = _empty_results(scores, targets, groups, kind, margin, lower_is_better, mean)
+    """The loss, the counts `[5]` and the loss's gradient `[N]`, all at once."""
+    loss, counts, gradient = _empty_results(scores, targets, groups, kind, margin, lower_is_better, mean)
     backend = scores.device.type
     arguments = [dense(scores), dense(targets), dense(groups), loss, gradient, counts, *_scratch(backend, scores)]
     numbers: list[Any] = [len(scores), KINDS.index(kind), margin, lower_is_better, mean]
     launch(backend, "ranking", *arguments, *numbers)
-    return loss, gradient, counts
+    return loss, counts, gradient
 
 
 def _empty_results(
     scores: Tensor, targets: Tensor, groups: Tensor, kind: str, margin: float, lower_is_better: bool, mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradient = torch.empty_like(scores, memory_format=torch.contiguous_format)
-    return scores.new_empty(()), gradient, scores.new_empty(5, dtype=torch.int64)
+    return scores.new_empty(()), scores.new_empty(5, dtype=torch.int64), gradient
 
 
 def _forward_counts(scores: Tensor, targets: Tensor, groups: Tensor, lower_is_better: bool) -> Tensor:
@@ -254,8 +256,8 @@ def _scratch(backend: str, scores: Tensor) -> list[Tensor]:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    _, gradient, counts = output
-    ctx.mark_non_differentiable(gradient, counts)
+    _, counts, gradient = output
+    ctx.mark_non_differentiable(counts, gradient)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(gradient, *inputs[:3])
     ctx.options = inputs[3:]
@@ -286,5 +288,5 @@ def _differentiable_gradient(
     return torch.autograd.grad(loss, scores, create_graph=True)[0]
 
 
-_fused = op("ranking_loss", _forward, fake=_empty_results, setup_context=_save, backward=_backward)
+_fused = op("ranking_loss", _forward, fake=_empty_results, setup_context=_save, backward=_backward, internal=1)
 _fused_counts = op("ranking_counts", _forward_counts, fake=_empty_counts)

@@ -361,6 +361,7 @@ def test_the_counts_by_themselves(backend, lower_is_better):
         ((torch.zeros(3), torch.zeros(3, device="meta")), {}, "one device"),
         ((torch.zeros(3), torch.zeros(3)), {"groups": torch.zeros(4).long()}, "shape of scores"),
         ((torch.zeros(3), torch.zeros(3)), {"groups": torch.zeros(3)}, "integers"),
+        ((torch.zeros(3), torch.zeros(3)), {"groups": torch.zeros(3, device="meta").long()}, "device"),
         ((torch.zeros(3), torch.zeros(3)), {"kind": "hinge"}, "ranknet, margin, fidelity"),
         ((torch.zeros(3), torch.zeros(3)), {"reduction": "none"}, '"mean" or "sum"'),
         ((torch.zeros(3), torch.zeros(3)), {"margin": -1.0}, "at least 0"),
