@@ -75,7 +75,8 @@ def pairwise_loss(
     Raises:
         InputError: shapes, dtypes, devices or options are not as above, or preference requires a gradient.
     """
-    _check_options(kind, reduction, ties)
+    if kind not in KINDS or reduction not in REDUCTIONS or ties not in TIES:
+        _refuse_options(kind, reduction, ties)
     check_judgments("pairwise_loss", score_a, score_b, preference)
     if not score_a.dtype is score_b.dtype is preference.dtype or score_a.dtype not in COMPUTED:
         score_a, score_b, preference = promoted(score_a, score_b, preference)
@@ -92,7 +93,7 @@ def pairwise_loss(
         )
     learns = torch.is_grad_enabled() and (score_a.requires_grad or score_b.requires_grad)
     settings = [KINDS[kind], int(lower_is_better), REDUCTIONS[reduction], TIES[ties], int(learns)]
-    return PairwiseResult(*_fused(score_a, score_b, preference, float(margin), settings))
+    return PairwiseResult._make(_fused(score_a, score_b, preference, float(margin), settings))
 
 
 def reference_pairwise_loss(
@@ -160,9 +161,7 @@ def check_judgments(name: str, score_a: Tensor, score_b: Tensor, preference: Ten
         raise InputError(f"{name} has no gradient for preference; pass preference.detach()")
 
 
-def _check_options(kind: str, reduction: str, ties: str) -> None:
-    if kind in KINDS and reduction in REDUCTIONS and ties in TIES:
-        return
+def _refuse_options(kind: str, reduction: str, ties: str) -> None:
     for option, value, known in (("kind", kind, KINDS), ("reduction", reduction, REDUCTIONS), ("ties", ties, TIES)):
         if value not in known:
             raise InputError(f"{option} must be one of {', '.join(map(repr, known))}; got {value!r}")
