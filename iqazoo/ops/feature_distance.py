@@ -257,11 +257,8 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
         wanted = [int(w) for w in for_features]
         gradients = _gradients(*factors, f_image, f_reference, lengths, ctx.eps, wanted)
         to_image, to_reference = (g if want else None for g, want in zip(gradients, wanted, strict=True))
-    if for_weight and ctx.reduction == IMAGE:
-        to_weight = grad @ means
-    elif for_weight and ctx.reduction == MAP:
-        positions = math.prod(f_image.shape[2:])
-        to_weight = positions * _weighed(grad, f_image, f_reference, ctx.eps).sum(0)
+    if for_weight:
+        to_weight = _to_weight(ctx.reduction, grad, f_image, f_reference, means, ctx.eps)
     return to_image, to_reference, to_weight, None, None
 
 
@@ -271,6 +268,13 @@ def _factors(reduction: int, grad: Tensor, weight: Tensor, f_image: Tensor) -> t
         return (2 * weight).expand(f_image.shape[:2]), grad
     of_channels = grad[:, None] * weight if reduction == IMAGE else grad
     return 2 / max(math.prod(f_image.shape[2:]), 1) * of_channels, grad.new_empty(0)
+
+
+def _to_weight(reduction: int, grad: Tensor, f_image: Tensor, f_reference: Tensor, means: Tensor, eps: float) -> Tensor:
+    positions = math.prod(f_image.shape[2:])
+    if not positions:  # the means are NaN
+        return grad.new_zeros(f_image.shape[1])
+    return grad @ means if reduction == IMAGE else positions * _weighed(grad, f_image, f_reference, eps).sum(0)
 
 
 def _differentiable(ctx: Any, grad: Tensor, inputs: list[Tensor]) -> tuple[Tensor | None, ...]:

@@ -1,0 +1,279 @@
+// The feature distance of maps in planes, [channels, positions]: vectors run along positions. A task takes a tile of
+// positions with all their channels into cache, so that memory is read once for the lengths and the differences.
+#pragma once
+
+#include "cpu/feature_distance_tile.h"
+
+namespace iqazoo::cpu::features {
+
+constexpr int64_t kTileBytes = 256 * 1024;  // of both maps: a part of a core's second cache
+constexpr int64_t kGroup = 4;               // channels that are taken together, so that sums are loaded less often
+
+template <typename T>
+int64_t tile_positions(int64_t channels, int64_t positions) {
+  const int64_t fitting = kTileBytes / (2 * static_cast<int64_t>(sizeof(T)) * std::max<int64_t>(channels, 1));
+  return std::min(std::max<int64_t>(fitting / 32 * 32, 32), round_up<T>(positions));
+}
+
+// Both maps' tile: `channels` rows of `width` values, whole vectors, `step` apart.
+template <typename T>
+struct Tile {
+  const T* image;
+  const T* reference;
+  int64_t channels, step, width;
+};
+
+// Reads a tile's rows in place where they are whole vectors, else, and where rows of a far apart would evict each
+// other from the cache, from a copy that `copy_rows` fills as it goes.
+template <typename T>
+struct TileReader {
+  const T* image;
+  const T* reference;
+  int64_t positions, count;  // of the whole map, from one row to the next; of this tile
+  Tile<T> tile;
+  std::unique_ptr<T[]> copies;
+
+  TileReader(const T* image, const T* reference, int64_t channels, int64_t positions, int64_t count)
+      : image(image), reference(reference), positions(positions), count(count) {
+    const int64_t width = round_up<T>(count);
+    if (count == positions && width == count) {
+      tile = {image, reference, channels, positions, width};
+      return;
+    }
+    copies = room<T>(2 * channels * width);
+    tile = {copies.get(), copies.get() + channels * width, channels, width, width};
+  }
+
+  void copy_rows(int64_t first, int64_t rows) const {
+    if (!copies) return;
+    for (int64_t c = first; c < first + rows; ++c) {
+      copy_padded(image + c * positions, count, copies.get() + c * tile.step);
+      copy_padded(reference + c * positions, count, copies.get() + (tile.channels + c) * tile.step);
+    }
+  }
+};
+
+// Calls work(first, rows) with groups of channels, where rows is kGroup or, for the rest, 1, as a constant.
+template <typename Work>
+void in_groups(int64_t channels, const Work& work) {
+  int64_t c = 0;
+  for (; c + kGroup <= channels; c += kGroup) work(c, std::integral_constant<int64_t, kGroup>());
+  for (; c < channels; ++c) work(c, std::integral_constant<int64_t, 1>());
+}
+
+// What the loops below have in common: rows in a loop that the compiler unrolls, so that vectors stay in registers.
+#define IQAZOO_UNROLL _Pragma("GCC unroll 4")
+
+template <int64_t rows, typename T>
+void add_squares(const T* values, int64_t step, int64_t width, T* sums) {
+  using Vector = typename Lanes<T>::Vector;
+  for (int64_t p = 0; p < width; p += Lanes<T>::count) {
+    Vector sum, squares = {};
+    load_lanes<T>(sum, sums + p);
+    IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) {
+      Vector x;
+      load_lanes<T>(x, values + k * step + p);
+      squares += x * x;
+    }
+    store_lanes<T>(sums + p, sum + squares);
+  }
+}
+
+// u of the rows from `first` on, at one vector of positions.
+template <int64_t rows, typename T>
+struct Differences {
+  const T* image;
+  const T* reference;
+  int64_t step;
+
+  Differences(const Tile<T>& tile, int64_t first)
+      : image(tile.image + first * tile.step), reference(tile.reference + first * tile.step), step(tile.step) {}
+
+  // Calls use(k, x, y, u) with each row's values and their difference.
+  template <typename Use>
+  void operator()(int64_t p, const T* image_over, const T* reference_over, const Use& use) const {
+    typename Lanes<T>::Vector over0, over1;
+    load_lanes<T>(over0, image_over + p);
+    load_lanes<T>(over1, reference_over + p);
+    IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) {
+      typename Lanes<T>::Vector x, y;
+      load_lanes<T>(x, image + k * step + p);
+      load_lanes<T>(y, reference + k * step + p);
+      const typename Lanes<T>::Vector u = x * over0 - y * over1;
+      use(k, x, y, u);
+    }
+  }
+};
+
+// Adds the rows' weighted u^2 to `map`, and sets their `means` to the sums of u^2 times `factor`.
+template <bool to_map, bool to_means, int64_t rows, typename T>
+void add_differences(const Tile<T>& tile, int64_t first, const T* image_over, const T* reference_over, const T* weight,
+                     T* map, const T* factor, double* means) {
+  using Vector = typename Lanes<T>::Vector;
+  const Differences<rows, T> differences(tile, first);
+  Vector sums[rows] = {}, factors[rows] = {};
+  IQAZOO_UNROLL for (int64_t k = 0; to_map && k < rows; ++k) factors[k] += weight[first + k];
+  for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
+    Vector at = {}, weighted = {};
+    if constexpr (to_means) load_lanes<T>(at, factor + p);
+    differences(p, image_over, reference_over, [&](int64_t k, const Vector&, const Vector&, const Vector& u) {
+      const Vector square = u * u;
+      if constexpr (to_map) weighted += square * factors[k];
+      if constexpr (to_means) sums[k] += square * at;
+    });
+    if constexpr (to_map) {
+      Vector sum;
+      load_lanes<T>(sum, map + p);
+      store_lanes<T>(map + p, sum + weighted);
+    }
+  }
+  for (int64_t k = 0; to_means && k < rows; ++k) means[first + k] = sum_lanes<T>(sums[k]);
+}
+
+template <bool to_map, bool to_means, typename T>
+void differences(const Tile<T>& tile, const ForwardTask<T>& task, const T* over0, const T* over1, T* map,
+                 const T* factor) {
+  in_groups(tile.channels, [&](int64_t c, auto rows) {
+    add_differences<to_map, to_means, decltype(rows)::value>(tile, c, over0, over1, task.weight, map, factor,
+                                                             task.means);
+  });
+}
+
+// The lengths of a tile's vectors from the sums of their squares, and what to multiply them by, in place of the sums.
+template <typename T>
+void finish_lengths(T* sums, int64_t width, int64_t count, T eps, T* lengths) {
+  for (int64_t p = 0; p < width; ++p) sums[p] = std::sqrt(sums[p]);
+  if (lengths) std::copy(sums, sums + count, lengths);
+  for (int64_t p = 0; p < width; ++p) sums[p] = over_length(sums[p], eps);
+}
+
+// `count` of `positions`, from where the task's addresses point.
+template <typename T>
+void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
+  const TileReader<T> reader(task.image, task.reference, channels, positions, count);
+  const Tile<T>& tile = reader.tile;
+  const int64_t width = tile.width;
+  const auto memory = room<T>(4 * width);
+  T *over0 = memory.get(), *over1 = over0 + width, *map = over1 + width, *factor = map + width;
+  std::fill(over0, factor, T(0));
+  in_groups(channels, [&](int64_t c, auto rows) {
+    constexpr int64_t n = decltype(rows)::value;
+    reader.copy_rows(c, n);
+    add_squares<n>(tile.image + c * tile.step, tile.step, width, over0);
+    add_squares<n>(tile.reference + c * tile.step, tile.step, width, over1);
+  });
+  finish_lengths(over0, width, count, eps, task.image_length);
+  finish_lengths(over1, width, count, eps, task.reference_length);
+  std::fill(factor, factor + width, T(1));
+  if (task.at_positions) copy_padded(task.at_positions, count, factor);
+  const bool to_map = task.value || task.map;
+  if (to_map && task.means) {
+    differences<true, true>(tile, task, over0, over1, map, factor);
+  } else if (task.means) {
+    differences<false, true>(tile, task, over0, over1, map, factor);
+  } else if (to_map) {
+    differences<true, false>(tile, task, over0, over1, map, factor);
+  }
+  if (task.map) std::copy(map, map + count, task.map);
+  if (!task.value) return;
+  double sum = 0;
+  for (int64_t p = 0; p < count; ++p) sum += map[p];
+  *task.value = sum;
+}
+
+// Adds sum over the rows of t f to `image_dot` and `reference_dot`, where t = of_channels u.
+template <int64_t rows, typename T>
+void add_dots(const Tile<T>& tile, int64_t first, const T* of_channels, const T* image_over, const T* reference_over,
+              T* image_dot, T* reference_dot) {
+  using Vector = typename Lanes<T>::Vector;
+  const Differences<rows, T> differences(tile, first);
+  Vector factors[rows] = {};
+  IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += of_channels[first + k];
+  for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
+    Vector dot0, dot1, part0 = {}, part1 = {};
+    load_lanes<T>(dot0, image_dot + p);
+    load_lanes<T>(dot1, reference_dot + p);
+    differences(p, image_over, reference_over, [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) {
+      const Vector t = u * factors[k];
+      part0 += t * x;
+      part1 += t * y;
+    });
+    store_lanes<T>(image_dot + p, dot0 + part0);
+    store_lanes<T>(reference_dot + p, dot1 + part1);
+  }
+}
+
+// The first lanes of a vector, as many as there is memory for.
+template <typename T>
+void store_up_to(int64_t count, T* to, const typename Lanes<T>::Vector& from) {
+  std::memcpy(to, &from, std::min(count, Lanes<T>::count) * sizeof(T));
+}
+
+// grad = t * over - f * radial, for one of the two maps; t has the other sign for the reference.
+template <bool of_image, int64_t rows, typename T>
+void write_gradient(const Tile<T>& tile, int64_t first, int64_t count, int64_t positions, const T* of_channels,
+                    const T* image_over, const T* reference_over, const T* own_over, const T* radial, T* grad) {
+  using Vector = typename Lanes<T>::Vector;
+  const Differences<rows, T> differences(tile, first);
+  Vector factors[rows] = {};
+  IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += of_channels[first + k];
+  grad += first * positions;
+  for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
+    Vector own, along;
+    load_lanes<T>(own, own_over + p);
+    load_lanes<T>(along, radial + p);
+    const bool whole = p + Lanes<T>::count <= count;
+    differences(p, image_over, reference_over, [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) {
+      const Vector t = u * factors[k];
+      const Vector slope = of_image ? t * own - x * along : y * along - t * own;
+      if (whole) {
+        store_lanes<T>(grad + k * positions + p, slope);
+      } else {
+        store_up_to<T>(count - p, grad + k * positions + p, slope);
+      }
+    });
+  }
+}
+
+// From the dots to what write_gradient multiplies by; `over` becomes that of the gradient, times at_positions.
+template <typename T>
+void finish_dots(const T* lengths, const T* over, const T* at_positions, int64_t count, T* dots, T* own_over) {
+  for (int64_t p = 0; p < count; ++p) dots[p] = radial_part(lengths[p], over[p], dots[p]);
+  for (int64_t p = 0; p < count; ++p) own_over[p] = over[p];
+  if (!at_positions) return;
+  for (int64_t p = 0; p < count; ++p) dots[p] *= at_positions[p];
+  for (int64_t p = 0; p < count; ++p) own_over[p] *= at_positions[p];
+}
+
+template <typename T>
+void backward_planes(const BackwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
+  const TileReader<T> reader(task.image, task.reference, channels, positions, count);
+  const Tile<T>& tile = reader.tile;
+  const int64_t width = tile.width;
+  const auto memory = room<T>(6 * width);
+  std::fill(memory.get(), memory.get() + 6 * width, T(0));
+  T *over0 = memory.get(), *over1 = over0 + width, *dot0 = over1 + width, *dot1 = dot0 + width;
+  T *own0 = dot1 + width, *own1 = own0 + width;
+  for (int64_t p = 0; p < count; ++p) over0[p] = over_length(task.image_length[p], eps);
+  for (int64_t p = 0; p < count; ++p) over1[p] = over_length(task.reference_length[p], eps);
+  in_groups(channels, [&](int64_t c, auto rows) {
+    reader.copy_rows(c, rows);
+    add_dots<decltype(rows)::value>(tile, c, task.of_channels, over0, over1, dot0, dot1);
+  });
+  finish_dots(task.image_length, over0, task.at_positions, count, dot0, own0);
+  finish_dots(task.reference_length, over1, task.at_positions, count, dot1, own1);
+  in_groups(channels, [&](int64_t c, auto rows) {
+    constexpr int64_t n = decltype(rows)::value;
+    if (task.grad_image) {
+      write_gradient<true, n>(tile, c, count, positions, task.of_channels, over0, over1, own0, dot0, task.grad_image);
+    }
+    if (task.grad_reference) {
+      write_gradient<false, n>(tile, c, count, positions, task.of_channels, over0, over1, own1, dot1,
+                               task.grad_reference);
+    }
+  });
+}
+
+#undef IQAZOO_UNROLL
+
+}  // namespace iqazoo::cpu::features
