@@ -91,7 +91,7 @@ struct Differences {
 
   // Calls use(k, x, y, u) with each row's values and their difference.
   template <typename Use>
-  void operator()(int64_t p, const T* image_over, const T* reference_over, const Use& use) const {
+  [[gnu::always_inline]] void operator()(int64_t p, const T* image_over, const T* reference_over, const Use& use) const {
     typename Lanes<T>::Vector over0, over1;
     load_lanes<T>(over0, image_over + p);
     load_lanes<T>(over1, reference_over + p);
@@ -209,33 +209,73 @@ void store_up_to(int64_t count, T* to, const typename Lanes<T>::Vector& from) {
   std::memcpy(to, &from, std::min(count, Lanes<T>::count) * sizeof(T));
 }
 
-// grad = t * over - f * radial, for one of the two maps; t has the other sign for the reference.
-template <bool of_image, int64_t rows, typename T>
-void write_gradient(const Tile<T>& tile, int64_t first, int64_t count, int64_t positions, const T* of_channels,
-                    const T* image_over, const T* reference_over, const T* own_over, const T* radial, T* grad) {
+// What the gradients of a tile are made of: rows of its width, and where they go, `step` from row to row; `grad_image`
+// or `grad_reference` may be null.
+template <typename T>
+struct Slopes {
+  const T *image_over, *reference_over;      // what the vectors are multiplied by
+  const T *image_own, *reference_own;        // the same times at_positions
+  const T *image_radial, *reference_radial;  // radial_part, times at_positions
+  const T* of_channels;
+  T *grad_image, *grad_reference;
+  int64_t step;
+};
+
+// grad = t own - f radial at the vector of positions from p on, where t has the other sign for the reference. Stores
+// the first `lanes` of each vector, unless they are whole.
+template <bool whole, int64_t rows, bool to_image, bool to_reference, typename T>
+[[gnu::always_inline]] inline void write_vectors(const Differences<rows, T>& differences, const Slopes<T>& slopes,
+                                                 const typename Lanes<T>::Vector* factors, int64_t first, int64_t p,
+                                                 int64_t lanes) {
   using Vector = typename Lanes<T>::Vector;
+  Vector own0, own1, radial0, radial1;
+  load_lanes<T>(own0, slopes.image_own + p);
+  load_lanes<T>(own1, slopes.reference_own + p);
+  load_lanes<T>(radial0, slopes.image_radial + p);
+  load_lanes<T>(radial1, slopes.reference_radial + p);
+  const auto put = [&](T* to, const Vector& slope) [[gnu::always_inline]] {
+    if constexpr (whole) {
+      store_lanes<T>(to, slope);
+    } else {
+      T parts[Lanes<T>::count];
+      store_lanes<T>(parts, slope);
+      std::copy(parts, parts + lanes, to);
+    }
+  };
+  differences(p, slopes.image_over, slopes.reference_over,
+              [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) [[gnu::always_inline]] {
+                const int64_t at = (first + k) * slopes.step + p;
+                const Vector t = u * factors[k];
+                if constexpr (to_image) put(slopes.grad_image + at, t * own0 - x * radial0);
+                if constexpr (to_reference) put(slopes.grad_reference + at, y * radial1 - t * own1);
+              });
+}
+
+template <int64_t rows, bool to_image, bool to_reference, typename T>
+void write_rows(const Tile<T>& tile, const Slopes<T>& slopes, int64_t first, int64_t count) {
+  using Vector = typename Lanes<T>::Vector;
+  constexpr int64_t lanes = Lanes<T>::count;
   const Differences<rows, T> differences(tile, first);
+  const Slopes<T> own = slopes;  // stores through its pointers cannot change it
   Vector factors[rows] = {};
-  IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += of_channels[first + k];
-  grad += first * positions;
-  for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
-    Vector own, along;
-    load_lanes<T>(own, own_over + p);
-    load_lanes<T>(along, radial + p);
-    const bool whole = p + Lanes<T>::count <= count;
-    differences(p, image_over, reference_over, [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) {
-      const Vector t = u * factors[k];
-      const Vector slope = of_image ? t * own - x * along : y * along - t * own;
-      if (whole) {
-        store_lanes<T>(grad + k * positions + p, slope);
-      } else {
-        store_up_to<T>(count - p, grad + k * positions + p, slope);
-      }
-    });
+  IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += own.of_channels[first + k];
+  int64_t p = 0;
+  for (; p + lanes <= count; p += lanes) {
+    write_vectors<true, rows, to_image, to_reference, T>(differences, own, factors, first, p, lanes);
+  }
+  if (p < count) {
+    write_vectors<false, rows, to_image, to_reference, T>(differences, own, factors, first, p, count - p);
   }
 }
 
-// From the dots to what write_gradient multiplies by; `over` becomes that of the gradient, times at_positions.
+template <bool to_image, bool to_reference, typename T>
+void write_gradients(const Tile<T>& tile, const Slopes<T>& slopes, int64_t count) {
+  in_groups(tile.channels, [&](int64_t c, auto rows) {
+    write_rows<decltype(rows)::value, to_image, to_reference>(tile, slopes, c, count);
+  });
+}
+
+// From the dots to their radial parts, and from `over` to `own_over`, both times at_positions.
 template <typename T>
 void finish_dots(const T* lengths, const T* over, const T* at_positions, int64_t count, T* dots, T* own_over) {
   for (int64_t p = 0; p < count; ++p) dots[p] = radial_part(lengths[p], over[p], dots[p]);
@@ -262,16 +302,15 @@ void backward_planes(const BackwardTask<T>& task, int64_t channels, int64_t posi
   });
   finish_dots(task.image_length, over0, task.at_positions, count, dot0, own0);
   finish_dots(task.reference_length, over1, task.at_positions, count, dot1, own1);
-  in_groups(channels, [&](int64_t c, auto rows) {
-    constexpr int64_t n = decltype(rows)::value;
-    if (task.grad_image) {
-      write_gradient<true, n>(tile, c, count, positions, task.of_channels, over0, over1, own0, dot0, task.grad_image);
-    }
-    if (task.grad_reference) {
-      write_gradient<false, n>(tile, c, count, positions, task.of_channels, over0, over1, own1, dot1,
-                               task.grad_reference);
-    }
-  });
+  const Slopes<T> slopes{over0, over1, own0, own1, dot0, dot1, task.of_channels, task.grad_image, task.grad_reference,
+                         positions};
+  if (task.grad_image && task.grad_reference) {
+    write_gradients<true, true>(tile, slopes, count);
+  } else if (task.grad_image) {
+    write_gradients<true, false>(tile, slopes, count);
+  } else if (task.grad_reference) {
+    write_gradients<false, true>(tile, slopes, count);
+  }
 }
 
 #undef IQAZOO_UNROLL
