@@ -27,6 +27,22 @@ IQAZOO_HD inline T over_length(T length, T eps) {
   return length == 0 ? T(0) : 1 / (length + eps);
 }
 
+// u = x * over - y * other, computed as (x - y) * common + x * image_rest + y * reference_rest, where one rest is 0. So
+// equal vectors differ by exactly 0, and close ones by what their difference is precise to, also where a compiler fuses
+// multiplications with additions; and no term is much longer than 1.
+template <typename T>
+struct UnitDifference {
+  T common, image_rest, reference_rest;
+
+  UnitDifference() = default;
+  IQAZOO_HD UnitDifference(T image_over, T reference_over)
+      : common(image_over < reference_over ? image_over : reference_over),
+        image_rest(image_over - common),
+        reference_rest(common - reference_over) {}
+
+  IQAZOO_HD T operator()(T x, T y) const { return (x - y) * common + (x * image_rest + y * reference_rest); }
+};
+
 // With t the gradient in a unit vector, the gradient in f is t * over - f * radial_part(length, over, sum t_c f_c).
 template <typename T>
 IQAZOO_HD inline T radial_part(T length, T over, T dot) {

@@ -79,6 +79,22 @@ void add_squares(const T* values, int64_t step, int64_t width, T* sums) {
   }
 }
 
+// UnitDifference of each position.
+template <typename T>
+struct UnitRows {
+  T *common, *image_rest, *reference_rest;
+
+  // From what the vectors are multiplied by. The rests may take its place.
+  void set(const T* image_over, const T* reference_over, int64_t width) const {
+    for (int64_t p = 0; p < width; ++p) {
+      const UnitDifference<T> unit(image_over[p], reference_over[p]);
+      common[p] = unit.common;
+      image_rest[p] = unit.image_rest;
+      reference_rest[p] = unit.reference_rest;
+    }
+  }
+};
+
 // u of the rows from `first` on, at one vector of positions.
 template <int64_t rows, typename T>
 struct Differences {
@@ -91,15 +107,16 @@ struct Differences {
 
   // Calls use(k, x, y, u) with each row's values and their difference.
   template <typename Use>
-  [[gnu::always_inline]] void operator()(int64_t p, const T* image_over, const T* reference_over, const Use& use) const {
-    typename Lanes<T>::Vector over0, over1;
-    load_lanes<T>(over0, image_over + p);
-    load_lanes<T>(over1, reference_over + p);
+  [[gnu::always_inline]] void operator()(int64_t p, const UnitRows<T>& units, const Use& use) const {
+    typename Lanes<T>::Vector common, image_rest, reference_rest;
+    load_lanes<T>(common, units.common + p);
+    load_lanes<T>(image_rest, units.image_rest + p);
+    load_lanes<T>(reference_rest, units.reference_rest + p);
     IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) {
       typename Lanes<T>::Vector x, y;
       load_lanes<T>(x, image + k * step + p);
       load_lanes<T>(y, reference + k * step + p);
-      const typename Lanes<T>::Vector u = x * over0 - y * over1;
+      const typename Lanes<T>::Vector u = (x - y) * common + (x * image_rest + y * reference_rest);
       use(k, x, y, u);
     }
   }
@@ -107,8 +124,8 @@ struct Differences {
 
 // Adds the rows' weighted u^2 to `map`, and sets their `means` to the sums of u^2 times `factor`.
 template <bool to_map, bool to_means, int64_t rows, typename T>
-void add_differences(const Tile<T>& tile, int64_t first, const T* image_over, const T* reference_over, const T* weight,
-                     T* map, const T* factor, double* means) {
+void add_differences(const Tile<T>& tile, int64_t first, const UnitRows<T>& units, const T* weight, T* map,
+                     const T* factor, double* means) {
   using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
   Vector sums[rows] = {}, factors[rows] = {};
@@ -116,7 +133,7 @@ void add_differences(const Tile<T>& tile, int64_t first, const T* image_over, co
   for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
     Vector at = {}, weighted = {};
     if constexpr (to_means) load_lanes<T>(at, factor + p);
-    differences(p, image_over, reference_over, [&](int64_t k, const Vector&, const Vector&, const Vector& u) {
+    differences(p, units, [&](int64_t k, const Vector&, const Vector&, const Vector& u) {
       const Vector square = u * u;
       if constexpr (to_map) weighted += square * factors[k];
       if constexpr (to_means) sums[k] += square * at;
@@ -131,11 +148,10 @@ void add_differences(const Tile<T>& tile, int64_t first, const T* image_over, co
 }
 
 template <bool to_map, bool to_means, typename T>
-void differences(const Tile<T>& tile, const ForwardTask<T>& task, const T* over0, const T* over1, T* map,
-                 const T* factor) {
+void add_all_differences(const Tile<T>& tile, const ForwardTask<T>& task, const UnitRows<T>& units, T* map,
+                         const T* factor) {
   in_groups(tile.channels, [&](int64_t c, auto rows) {
-    add_differences<to_map, to_means, decltype(rows)::value>(tile, c, over0, over1, task.weight, map, factor,
-                                                             task.means);
+    add_differences<to_map, to_means, decltype(rows)::value>(tile, c, units, task.weight, map, factor, task.means);
   });
 }
 
@@ -153,8 +169,9 @@ void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positi
   const TileReader<T> reader(task.image, task.reference, channels, positions, count);
   const Tile<T>& tile = reader.tile;
   const int64_t width = tile.width;
-  const auto memory = room<T>(4 * width);
+  const auto memory = room<T>(5 * width);
   T *over0 = memory.get(), *over1 = over0 + width, *map = over1 + width, *factor = map + width;
+  const UnitRows<T> units{factor + width, over0, over1};
   std::fill(over0, factor, T(0));
   in_groups(channels, [&](int64_t c, auto rows) {
     constexpr int64_t n = decltype(rows)::value;
@@ -164,15 +181,16 @@ void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positi
   });
   finish_lengths(over0, width, count, eps, task.image_length);
   finish_lengths(over1, width, count, eps, task.reference_length);
+  units.set(over0, over1, width);
   std::fill(factor, factor + width, T(1));
   if (task.at_positions) copy_padded(task.at_positions, count, factor);
   const bool to_map = task.value || task.map;
   if (to_map && task.means) {
-    differences<true, true>(tile, task, over0, over1, map, factor);
+    add_all_differences<true, true>(tile, task, units, map, factor);
   } else if (task.means) {
-    differences<false, true>(tile, task, over0, over1, map, factor);
+    add_all_differences<false, true>(tile, task, units, map, factor);
   } else if (to_map) {
-    differences<true, false>(tile, task, over0, over1, map, factor);
+    add_all_differences<true, false>(tile, task, units, map, factor);
   }
   if (task.map) std::copy(map, map + count, task.map);
   if (!task.value) return;
@@ -183,8 +201,8 @@ void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positi
 
 // Adds sum over the rows of t f to `image_dot` and `reference_dot`, where t = of_channels u.
 template <int64_t rows, typename T>
-void add_dots(const Tile<T>& tile, int64_t first, const T* of_channels, const T* image_over, const T* reference_over,
-              T* image_dot, T* reference_dot) {
+void add_dots(const Tile<T>& tile, int64_t first, const T* of_channels, const UnitRows<T>& units, T* image_dot,
+              T* reference_dot) {
   using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
   Vector factors[rows] = {};
@@ -193,7 +211,7 @@ void add_dots(const Tile<T>& tile, int64_t first, const T* of_channels, const T*
     Vector dot0, dot1, part0 = {}, part1 = {};
     load_lanes<T>(dot0, image_dot + p);
     load_lanes<T>(dot1, reference_dot + p);
-    differences(p, image_over, reference_over, [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) {
+    differences(p, units, [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) {
       const Vector t = u * factors[k];
       part0 += t * x;
       part1 += t * y;
@@ -209,21 +227,22 @@ void store_up_to(int64_t count, T* to, const typename Lanes<T>::Vector& from) {
   std::memcpy(to, &from, std::min(count, Lanes<T>::count) * sizeof(T));
 }
 
-// What the gradients of a tile are made of: rows of its width, and where they go, `step` from row to row; `grad_image`
-// or `grad_reference` may be null.
+// What the gradients of a tile are made of, in rows of its width, and where they go, a step from row to row. Both are
+// always written, if only to a row that nobody reads: by the same instructions, so that each has the same bits
+// whether the other is wanted or not.
 template <typename T>
 struct Slopes {
-  const T *image_over, *reference_over;      // what the vectors are multiplied by
-  const T *image_own, *reference_own;        // the same times at_positions
+  UnitRows<T> units;
+  const T *image_own, *reference_own;        // what the vectors are multiplied by, times at_positions
   const T *image_radial, *reference_radial;  // radial_part, times at_positions
   const T* of_channels;
   T *grad_image, *grad_reference;
-  int64_t step;
+  int64_t image_step, reference_step;
 };
 
 // grad = t own - f radial at the vector of positions from p on, where t has the other sign for the reference. Stores
 // the first `lanes` of each vector, unless they are whole.
-template <bool whole, int64_t rows, bool to_image, bool to_reference, typename T>
+template <bool whole, int64_t rows, typename T>
 [[gnu::always_inline]] inline void write_vectors(const Differences<rows, T>& differences, const Slopes<T>& slopes,
                                                  const typename Lanes<T>::Vector* factors, int64_t first, int64_t p,
                                                  int64_t lanes) {
@@ -242,16 +261,15 @@ template <bool whole, int64_t rows, bool to_image, bool to_reference, typename T
       std::copy(parts, parts + lanes, to);
     }
   };
-  differences(p, slopes.image_over, slopes.reference_over,
+  differences(p, slopes.units,
               [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) [[gnu::always_inline]] {
-                const int64_t at = (first + k) * slopes.step + p;
                 const Vector t = u * factors[k];
-                if constexpr (to_image) put(slopes.grad_image + at, t * own0 - x * radial0);
-                if constexpr (to_reference) put(slopes.grad_reference + at, y * radial1 - t * own1);
+                put(slopes.grad_image + (first + k) * slopes.image_step + p, t * own0 - x * radial0);
+                put(slopes.grad_reference + (first + k) * slopes.reference_step + p, y * radial1 - t * own1);
               });
 }
 
-template <int64_t rows, bool to_image, bool to_reference, typename T>
+template <int64_t rows, typename T>
 void write_rows(const Tile<T>& tile, const Slopes<T>& slopes, int64_t first, int64_t count) {
   using Vector = typename Lanes<T>::Vector;
   constexpr int64_t lanes = Lanes<T>::count;
@@ -260,29 +278,17 @@ void write_rows(const Tile<T>& tile, const Slopes<T>& slopes, int64_t first, int
   Vector factors[rows] = {};
   IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += own.of_channels[first + k];
   int64_t p = 0;
-  for (; p + lanes <= count; p += lanes) {
-    write_vectors<true, rows, to_image, to_reference, T>(differences, own, factors, first, p, lanes);
-  }
-  if (p < count) {
-    write_vectors<false, rows, to_image, to_reference, T>(differences, own, factors, first, p, count - p);
-  }
+  for (; p + lanes <= count; p += lanes) write_vectors<true, rows, T>(differences, own, factors, first, p, lanes);
+  if (p < count) write_vectors<false, rows, T>(differences, own, factors, first, p, count - p);
 }
 
-template <bool to_image, bool to_reference, typename T>
-void write_gradients(const Tile<T>& tile, const Slopes<T>& slopes, int64_t count) {
-  in_groups(tile.channels, [&](int64_t c, auto rows) {
-    write_rows<decltype(rows)::value, to_image, to_reference>(tile, slopes, c, count);
-  });
-}
-
-// From the dots to their radial parts, and from `over` to `own_over`, both times at_positions.
+// From the dots to their radial parts; both these and what the vectors are multiplied by are then times at_positions.
 template <typename T>
-void finish_dots(const T* lengths, const T* over, const T* at_positions, int64_t count, T* dots, T* own_over) {
+void finish_dots(const T* lengths, const T* at_positions, int64_t count, T* dots, T* over) {
   for (int64_t p = 0; p < count; ++p) dots[p] = radial_part(lengths[p], over[p], dots[p]);
-  for (int64_t p = 0; p < count; ++p) own_over[p] = over[p];
   if (!at_positions) return;
   for (int64_t p = 0; p < count; ++p) dots[p] *= at_positions[p];
-  for (int64_t p = 0; p < count; ++p) own_over[p] *= at_positions[p];
+  for (int64_t p = 0; p < count; ++p) over[p] *= at_positions[p];
 }
 
 template <typename T>
@@ -290,27 +296,32 @@ void backward_planes(const BackwardTask<T>& task, int64_t channels, int64_t posi
   const TileReader<T> reader(task.image, task.reference, channels, positions, count);
   const Tile<T>& tile = reader.tile;
   const int64_t width = tile.width;
-  const auto memory = room<T>(6 * width);
-  std::fill(memory.get(), memory.get() + 6 * width, T(0));
-  T *over0 = memory.get(), *over1 = over0 + width, *dot0 = over1 + width, *dot1 = dot0 + width;
-  T *own0 = dot1 + width, *own1 = own0 + width;
-  for (int64_t p = 0; p < count; ++p) over0[p] = over_length(task.image_length[p], eps);
-  for (int64_t p = 0; p < count; ++p) over1[p] = over_length(task.reference_length[p], eps);
+  const auto memory = room<T>(8 * width);
+  std::fill(memory.get(), memory.get() + 7 * width, T(0));
+  T *own0 = memory.get(), *own1 = own0 + width, *dot0 = own1 + width, *dot1 = dot0 + width;
+  const UnitRows<T> units{dot1 + width, dot1 + 2 * width, dot1 + 3 * width};
+  T* unread = dot1 + 4 * width;
+  for (int64_t p = 0; p < count; ++p) own0[p] = over_length(task.image_length[p], eps);
+  for (int64_t p = 0; p < count; ++p) own1[p] = over_length(task.reference_length[p], eps);
+  units.set(own0, own1, width);
   in_groups(channels, [&](int64_t c, auto rows) {
     reader.copy_rows(c, rows);
-    add_dots<decltype(rows)::value>(tile, c, task.of_channels, over0, over1, dot0, dot1);
+    add_dots<decltype(rows)::value>(tile, c, task.of_channels, units, dot0, dot1);
   });
-  finish_dots(task.image_length, over0, task.at_positions, count, dot0, own0);
-  finish_dots(task.reference_length, over1, task.at_positions, count, dot1, own1);
-  const Slopes<T> slopes{over0, over1, own0, own1, dot0, dot1, task.of_channels, task.grad_image, task.grad_reference,
-                         positions};
-  if (task.grad_image && task.grad_reference) {
-    write_gradients<true, true>(tile, slopes, count);
-  } else if (task.grad_image) {
-    write_gradients<true, false>(tile, slopes, count);
-  } else if (task.grad_reference) {
-    write_gradients<false, true>(tile, slopes, count);
-  }
+  finish_dots(task.image_length, task.at_positions, count, dot0, own0);
+  finish_dots(task.reference_length, task.at_positions, count, dot1, own1);
+  const Slopes<T> slopes{units,
+                         own0,
+                         own1,
+                         dot0,
+                         dot1,
+                         task.of_channels,
+                         task.grad_image ? task.grad_image : unread,
+                         task.grad_reference ? task.grad_reference : unread,
+                         task.grad_image ? positions : 0,
+                         task.grad_reference ? positions : 0};
+  in_groups(channels,
+            [&](int64_t c, auto rows) { write_rows<decltype(rows)::value>(tile, slopes, c, count); });
 }
 
 #undef IQAZOO_UNROLL

@@ -34,25 +34,26 @@ struct RowReader {
 template <typename T>
 T squared_length(const T* values, int64_t width) {
   using Vector = typename Lanes<T>::Vector;
-  Vector sums[2] = {};
+  Vector sum = {};
   for (int64_t c = 0; c < width; c += Lanes<T>::count) {
     Vector x;
     load_lanes<T>(x, values + c);
-    sums[c / Lanes<T>::count % 2] += x * x;
+    sum += x * x;
   }
-  return sum_lanes<T>(sums[0] + sums[1]);
+  return sum_lanes<T>(sum);
 }
 
 // The sum of the weighted u^2 of one position; `means` gets u^2 times `factor` added.
 template <bool to_map, bool to_means, typename T>
-T add_row(const T* image, const T* reference, int64_t width, T over0, T over1, const T* weight, T factor, T* means) {
+T add_row(const T* image, const T* reference, int64_t width, const UnitDifference<T>& unit, const T* weight, T factor,
+          T* means) {
   using Vector = typename Lanes<T>::Vector;
   Vector sum = {};
   for (int64_t c = 0; c < width; c += Lanes<T>::count) {
     Vector x, y;
     load_lanes<T>(x, image + c);
     load_lanes<T>(y, reference + c);
-    const Vector u = x * over0 - y * over1;
+    const Vector u = (x - y) * unit.common + (x * unit.image_rest + y * unit.reference_rest);
     const Vector square = u * u;
     if constexpr (to_map) {
       Vector w;
@@ -81,10 +82,10 @@ void rows_of(const ForwardTask<T>& task, int64_t channels, int64_t count, T eps)
     const T* image = reader.read(task.image + p * channels, 0);
     const T* reference = reader.read(task.reference + p * channels, 1);
     const T length0 = std::sqrt(squared_length(image, width)), length1 = std::sqrt(squared_length(reference, width));
-    const T over0 = over_length(length0, eps), over1 = over_length(length1, eps);
+    const UnitDifference<T> unit(over_length(length0, eps), over_length(length1, eps));
     const T factor = task.at_positions ? task.at_positions[p] : T(1);
     if (p % kMeansRows == 0) std::fill(means, means + width, T(0));
-    const T weighted = add_row<to_map, to_means>(image, reference, width, over0, over1, weight, factor, means);
+    const T weighted = add_row<to_map, to_means>(image, reference, width, unit, weight, factor, means);
     value += weighted;
     if (task.map) task.map[p] = weighted;
     if (task.image_length) task.image_length[p] = length0;
@@ -114,7 +115,8 @@ struct Dots {
 };
 
 template <typename T>
-Dots<T> dots_of(const T* image, const T* reference, int64_t width, const T* of_channels, T over0, T over1) {
+Dots<T> dots_of(const T* image, const T* reference, int64_t width, const T* of_channels,
+                const UnitDifference<T>& unit) {
   using Vector = typename Lanes<T>::Vector;
   Vector dot0 = {}, dot1 = {};
   for (int64_t c = 0; c < width; c += Lanes<T>::count) {
@@ -122,7 +124,8 @@ Dots<T> dots_of(const T* image, const T* reference, int64_t width, const T* of_c
     load_lanes<T>(x, image + c);
     load_lanes<T>(y, reference + c);
     load_lanes<T>(factor, of_channels + c);
-    const Vector t = (x * over0 - y * over1) * factor;
+    const Vector u = (x - y) * unit.common + (x * unit.image_rest + y * unit.reference_rest);
+    const Vector t = u * factor;
     dot0 += t * x;
     dot1 += t * y;
   }
@@ -131,11 +134,11 @@ Dots<T> dots_of(const T* image, const T* reference, int64_t width, const T* of_c
 
 // One position's gradient in one of the maps, `sign` being 1 for the image and -1 for the reference.
 template <typename T>
-void write_row(const T* image, const T* reference, const T* own, int64_t channels, const T* of_channels, T over0,
-               T over1, T sign, T own_over, T radial, T* __restrict__ grad) {
+void write_row(const T* image, const T* reference, const T* own, int64_t channels, const T* of_channels,
+               const UnitDifference<T>& unit, T sign, T own_over, T radial, T* __restrict__ grad) {
   const T scale = sign * own_over, along = sign * radial;
   for (int64_t c = 0; c < channels; ++c) {
-    const T t = (image[c] * over0 - reference[c] * over1) * of_channels[c];
+    const T t = unit(image[c], reference[c]) * of_channels[c];
     grad[c] = t * scale - own[c] * along;
   }
 }
@@ -150,14 +153,15 @@ void backward_rows(const BackwardTask<T>& task, int64_t channels, int64_t count,
     const T* reference = reader.read(task.reference + p * channels, 1);
     const T length0 = task.image_length[p], length1 = task.reference_length[p];
     const T over0 = over_length(length0, eps), over1 = over_length(length1, eps);
-    const Dots<T> dots = dots_of(image, reference, reader.width, of_channels.get(), over0, over1);
+    const UnitDifference<T> unit(over0, over1);
+    const Dots<T> dots = dots_of(image, reference, reader.width, of_channels.get(), unit);
     const T factor = task.at_positions ? task.at_positions[p] : T(1);
     if (task.grad_image) {
-      write_row(image, reference, image, channels, of_channels.get(), over0, over1, T(1), factor * over0,
+      write_row(image, reference, image, channels, of_channels.get(), unit, T(1), factor * over0,
                 factor * radial_part(length0, over0, dots.image), task.grad_image + p * channels);
     }
     if (task.grad_reference) {
-      write_row(image, reference, reference, channels, of_channels.get(), over0, over1, T(-1), factor * over1,
+      write_row(image, reference, reference, channels, of_channels.get(), unit, T(-1), factor * over1,
                 factor * radial_part(length1, over1, dots.reference), task.grad_reference + p * channels);
     }
   }
