@@ -24,7 +24,7 @@ struct Tile {
 };
 
 // Reads a tile's rows in place where they are whole vectors, else, and where rows of a far apart would evict each
-// other from the cache, from a copy that `copy_rows` fills as it goes.
+// other from the cache, from a copy that `next_rows` fills as it goes.
 template <typename T>
 struct TileReader {
   const T* image;
@@ -32,6 +32,7 @@ struct TileReader {
   int64_t positions, count;  // of the whole map, from one row to the next; of this tile
   Tile<T> tile;
   std::unique_ptr<T[]> copies;
+  typename Lanes<T>::Index mask;  // all bits in the lanes of a row's last vector that hold values
 
   TileReader(const T* image, const T* reference, int64_t channels, int64_t positions, int64_t count)
       : image(image), reference(reference), positions(positions), count(count) {
@@ -40,16 +41,45 @@ struct TileReader {
       tile = {image, reference, channels, positions, width};
       return;
     }
+    count_lanes<T>(mask);
+    mask = mask < (mask * 0 + static_cast<typename Lanes<T>::Integer>(count % Lanes<T>::count));
     copies = room<T>(2 * channels * width);
     tile = {copies.get(), copies.get() + channels * width, channels, width, width};
   }
 
-  void copy_rows(int64_t first, int64_t rows) const {
-    if (!copies) return;
+  // Asks for the rows after these, too: they are as far apart as a map is large, which no processor foresees.
+  void next_rows(int64_t first, int64_t rows) const {
     for (int64_t c = first; c < first + rows; ++c) {
-      copy_padded(image + c * positions, count, copies.get() + c * tile.step);
-      copy_padded(reference + c * positions, count, copies.get() + (tile.channels + c) * tile.step);
+      if (c + kGroup < tile.channels) {
+        prefetch(image + (c + kGroup) * positions);
+        prefetch(reference + (c + kGroup) * positions);
+      }
+      if (!copies) continue;
+      // Up to the tile's end in the last row, a map may be read.
+      const int64_t readable = (tile.channels - 1 - c) * positions + count;
+      copy_row(image + c * positions, readable, copies.get() + c * tile.step);
+      copy_row(reference + c * positions, readable, copies.get() + (tile.channels + c) * tile.step);
     }
+  }
+
+  // `count` values, and zeros up to whole vectors; in whole vectors, where that many values are readable.
+  void copy_row(const T* from, int64_t readable, T* to) const {
+    typename Lanes<T>::Vector x;
+    int64_t p = 0;
+    for (; p + Lanes<T>::count <= count; p += Lanes<T>::count) {
+      load_lanes<T>(x, from + p);
+      store_lanes<T>(to + p, x);
+    }
+    if (p == count) return;
+    if (p + Lanes<T>::count > readable) return copy_padded(from + p, count - p, to + p);
+    load_lanes<T>(x, from + p);
+    const typename Lanes<T>::Index kept = (typename Lanes<T>::Index)x & mask;
+    store_lanes<T>(to + p, (typename Lanes<T>::Vector)kept);
+  }
+
+  void prefetch(const T* row) const {
+    constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+    for (int64_t p = 0; p < count; p += line) __builtin_prefetch(row + p, 0, 2);
   }
 };
 
@@ -175,7 +205,7 @@ void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positi
   std::fill(over0, factor, T(0));
   in_groups(channels, [&](int64_t c, auto rows) {
     constexpr int64_t n = decltype(rows)::value;
-    reader.copy_rows(c, n);
+    reader.next_rows(c, n);
     add_squares<n>(tile.image + c * tile.step, tile.step, width, over0);
     add_squares<n>(tile.reference + c * tile.step, tile.step, width, over1);
   });
@@ -305,7 +335,7 @@ void backward_planes(const BackwardTask<T>& task, int64_t channels, int64_t posi
   for (int64_t p = 0; p < count; ++p) own1[p] = over_length(task.reference_length[p], eps);
   units.set(own0, own1, width);
   in_groups(channels, [&](int64_t c, auto rows) {
-    reader.copy_rows(c, rows);
+    reader.next_rows(c, rows);
     add_dots<decltype(rows)::value>(tile, c, task.of_channels, units, dot0, dot1);
   });
   finish_dots(task.image_length, task.at_positions, count, dot0, own0);

@@ -120,10 +120,10 @@ def test_identical_maps_are_at_distance_zero(backend, dtype, last):
 
 
 @settings(max_examples=15, deadline=None)
-@given(exponent=st.floats(-6, 0), seed=st.integers(0, 1000), last=st.booleans())
+@given(exponent=st.floats(-3, 0), seed=st.integers(0, 1000), last=st.booleans())
 @pytest.mark.parametrize("backend", KERNELS)
 def test_close_maps_keep_their_digits(backend, exponent, seed, last):
-    """In float32, down to distances of 1e-12: an expanded square, or rounded unit vectors, would drown them."""
+    """In float32, down to distances of 1e-7, where the square expanded into five sums is wrong by a tenth."""
     image, noise, weight = (t.detach() for t in maps((1, 64, 8, 8), torch.float32, backend, seed, last))
     near = image + 10**exponent * noise
     got = feature_distance(image, near, weight, backend=backend).double()
