@@ -89,7 +89,7 @@ __device__ Two<Sum> over_warps(Sum first, Sum second) {
 // One block per part of an image in planes. A lane is a position; warps take the channels in turn, twice, the second
 // time from a cache.
 template <int warps, typename T>
-__global__ void __launch_bounds__(warps* kLanes) forward_planes(Forward<T> call) {
+__global__ void __launch_bounds__(warps* kLanes, 2) forward_planes(Forward<T> call) {
   using C = Computed<T>;
   const FeaturePair<T>& pair = call.pair;
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iqazoo.errors import InputError
-from iqazoo.ops.backend import Backend, choose, dense, launch, module, transformed
+from iqazoo.ops.backend import FLOATS, Backend, choose, dense, launch, module, transformed
 from iqazoo.ops.roads import op
 
 FeatureReduction = Literal["image", "map", "channel"]
@@ -110,7 +110,9 @@ def _check(f_image: Tensor, f_reference: Tensor, weight: Tensor | None, eps: flo
 def _promoted(f_image: Tensor, f_reference: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Both features of one type, the weight of the type to compute in; without a weight, one of no elements."""
     if weight is None:
-        weight = f_image.new_empty(0, dtype=f_image.dtype)
+        weight = f_image.new_empty(0)
+    if f_image.dtype in FLOATS and f_image.dtype == f_reference.dtype == weight.dtype:
+        return f_image, f_reference, weight
     features = torch.promote_types(f_image.dtype, f_reference.dtype)
     computed = torch.promote_types(torch.promote_types(features, weight.dtype), torch.float32)
     if computed == torch.float64:
