@@ -288,6 +288,6 @@ def _differentiable(ctx: Any, grad: Tensor, inputs: list[Tensor]) -> tuple[Tenso
     return tuple(next(found) if need else None for need in needed)
 
 
-_fused = op("feature_distance", _forward, fake=_fake, setup_context=_setup_context, backward=_backward)
+_fused = op("feature_distance", _forward, fake=_fake, setup_context=_setup_context, backward=_backward, internal=2)
 _weighed = op("feature_distance_weighed", _forward_weighed, fake=_fake_weighed)
 _gradients = op("feature_distance_gradients", _forward_gradients, fake=_fake_gradients)
