@@ -106,11 +106,14 @@ def threads() -> int:
     return 1 if _forked else torch.get_num_threads()
 
 
-def launch(backend: str, op: str, *arguments: Tensor | float, dtype: torch.dtype | None = None) -> None:
+def launch(
+    backend: str, op: str, *arguments: Tensor | float | tuple[int, ...], dtype: torch.dtype | None = None
+) -> None:
     """Call the kernel `op` for a dtype, by default that of the first argument, a tensor on the device to use.
 
-    Tensors are passed as addresses, so they must be `dense`. A kernel on the CPU also gets its number of threads;
-    one on the GPU the device's number and torch's current stream, where it is queued, not waited for.
+    Tensors are passed as addresses, so they must be `dense`; numbers and tuples go as they are. A kernel on the CPU
+    also gets its number of threads; one on the GPU the device's number and torch's current stream, where it is
+    queued, not waited for.
     """
     like = arguments[0]
     assert isinstance(like, Tensor)
