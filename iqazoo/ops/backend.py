@@ -6,6 +6,7 @@ without a compiler at install, or without an NVIDIA GPU.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -25,7 +26,7 @@ from iqazoo.errors import InputError
 Backend = Literal["auto", "torch", "cpu", "cuda"]
 
 MODULES = {"cpu": "iqazoo._cpu", "cuda": "iqazoo._cuda"}
-AVX2_MODULE = "iqazoo._cpu_avx2"
+LEVELS = ("avx512", "avx2")  # modules for newer processors, iqazoo._cpu_avx512 and so on, the best first
 BUILD_VARIABLES = {"cpu": "IQAZOO_BUILD_EXT", "cuda": "IQAZOO_BUILD_CUDA"}
 DTYPES = {
     torch.float32: "float32",
@@ -182,12 +183,12 @@ def _load(name: str) -> ModuleType | str:
 
 def _for_this_cpu(baseline: ModuleType) -> ModuleType:
     """The module for the instructions that this processor has, if it is wanted and was built."""
-    if environment.cpu_level() == "baseline" or not baseline.runs_avx2():
-        return baseline
-    try:
-        return importlib.import_module(AVX2_MODULE)
-    except ModuleNotFoundError:
-        return baseline
+    limit = environment.cpu_level()
+    for level in LEVELS if limit == "auto" else LEVELS[LEVELS.index(limit) :] if limit in LEVELS else ():
+        if getattr(baseline, f"runs_{level}")():
+            with contextlib.suppress(ModuleNotFoundError):
+                return importlib.import_module(f"{MODULES['cpu']}_{level}")
+    return baseline
 
 
 def _unavailable(name: str) -> str | None:
