@@ -93,16 +93,26 @@ void turn(const T* from, int64_t from_step, int64_t rows, int64_t columns, T* to
   }
 }
 
+// Copies a row of a tile: so short that a call of memcpy would take longest.
+template <typename T>
+inline void copy_row(const T* from, int64_t count, T* to) {
+  int64_t i = 0;
+  for (; i + kWide<T> <= count; i += kWide<T>) store(to + i, load(from + i));
+  if (i < count) std::memcpy(to + i, from + i, (count - i) * sizeof(T));
+}
+
 // The first `count` positions as a tile; `rest` for positions beyond them, of features that exist.
 template <typename T>
 void load_tile(const Head<T>& from, int64_t count, int64_t features, T rest, T* tile) {
   const int64_t width = vectors_of<T>(count) * kWide<T>;
   if (from.position == 1) {
-    for (int64_t f = 0; f < features; ++f) std::memcpy(tile + f * kBlock, from.data + f * from.feature, count * sizeof(T));
+    for (int64_t f = 0; f < features; ++f) copy_row(from.data + f * from.feature, count, tile + f * kBlock);
   } else {
     turn(from.data, from.position, count, features, tile, kBlock, padded(features));
   }
-  for (int64_t f = 0; f < features; ++f) std::fill(tile + f * kBlock + count, tile + f * kBlock + width, rest);
+  for (int64_t f = 0; count < width && f < features; ++f) {
+    std::fill(tile + f * kBlock + count, tile + f * kBlock + width, rest);
+  }
   for (int64_t f = features; f < padded(features); ++f) std::fill_n(tile + f * kBlock, width, T(0));
 }
 
@@ -112,11 +122,10 @@ void load_turned(const Head<T>& from, int64_t count, int64_t features, T* turned
   const int64_t step = padded(features);
   if (from.position == 1 && from.feature != 1) {
     turn(from.data, from.feature, features, count, turned, step, vectors_of<T>(count) * kWide<T>);
-    for (int64_t n = 0; n < count; ++n) std::fill(turned + n * step + features, turned + (n + 1) * step, T(0));
-    return;
+  } else {
+    for (int64_t n = 0; n < count; ++n) copy_row(from.data + n * from.position, features, turned + n * step);
   }
-  for (int64_t n = 0; n < count; ++n) {
-    std::memcpy(turned + n * step, from.data + n * from.position, features * sizeof(T));
+  for (int64_t n = 0; features < step && n < count; ++n) {
     std::fill(turned + n * step + features, turned + (n + 1) * step, T(0));
   }
 }
@@ -134,12 +143,13 @@ void load_both(const Head<T>& from, int64_t count, int64_t features, T* tile, T*
   }
 }
 
-// Copies `count` numbers, in whole vectors past the caches where `past_caches`.
+// The same, in whole vectors past the caches where `past_caches`.
 template <typename T>
 inline void copy_out(const T* from, int64_t count, bool past_caches, T* to) {
+  if (!past_caches || !can_stream(to)) return copy_row(from, count, to);
   int64_t i = 0;
-  for (; past_caches && can_stream(to) && i + kWide<T> <= count; i += kWide<T>) stream(to + i, load(from + i));
-  if (i < count) std::memcpy(to + i, from + i, (count - i) * sizeof(T));
+  for (; i + kWide<T> <= count; i += kWide<T>) stream(to + i, load(from + i));
+  copy_row(from + i, count - i, to + i);
 }
 
 // Writes the first `count` positions of a tile; `past_caches` where the whole tensor is too large for them.

@@ -202,11 +202,15 @@ def _check_inputs(q: Tensor, k: Tensor, v: Tensor, layout: str) -> None:
 
 
 def _check_alike(names: str, *tensors: Tensor) -> None:
-    first = tensors[0]
-    if first.dtype not in DTYPES or any(t.dtype != first.dtype for t in tensors):
+    dtype, device = tensors[0].dtype, tensors[0].device
+    one_dtype, one_device = dtype in DTYPES, True
+    for tensor in tensors:  # a loop, not generators, which would cost as much as a small call's kernel
+        one_dtype &= tensor.dtype == dtype
+        one_device &= tensor.device == device
+    if not one_dtype:
         found = ", ".join(str(t.dtype) for t in tensors)
         raise InputError(f"{names} must be of one dtype, {', '.join(DTYPES.values())}; got {found}: convert with .to()")
-    if any(t.device != first.device for t in tensors):
+    if not one_device:
         raise InputError(f"{names} must be on one device, got {', '.join(str(t.device) for t in tensors)}; move some")
 
 

@@ -16,7 +16,7 @@ K_MAPS: tuple[str, ...] = get_args(KMap)
 LAYOUTS: tuple[str, ...] = get_args(Layout)
 
 EPS = 1e-6  # under the division of elu1
-CAUSAL_CHUNK = 128  # positions whose N x N products are made at a time
+CAUSAL_CHUNK = 64  # positions whose products with each other are made at a time, as the kernel does
 
 
 def reference_linear_attention(
