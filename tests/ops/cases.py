@@ -112,8 +112,9 @@ def two_feature_maps(generator: Generator, dtype: torch.dtype, size: int) -> tup
     return feature_maps(generator, dtype, size)[:2]
 def queries_keys_values(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, ...]:
     """q, k `[B, H, N, D]`, v `[B, H, N, E]`, the memory's keys and values, and a mask; N = size."""
-    batch, features, width, columns = 1 + size % 2, 16, 24, 3
-    shapes = [(batch, 2, size, features)] * 2 + [(batch, 2, size, width), (2, columns, features), (2, columns, width)]
+    batch, heads, features, width, columns = 2 - size % 2, 2 - size % 2, 16, 20, 2
+    shapes = [(batch, heads, size, features)] * 2 + [(batch, heads, size, width)]
+    shapes += [(heads, columns, features), (heads, columns, width)]
     found = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
     return *found, torch.rand(batch, size, generator=generator) < 0.8
 
