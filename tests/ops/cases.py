@@ -133,7 +133,7 @@ def reference_attention(
 
 def packed_projection(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, ...]:
     """`[B, 3 H D, N]` with H = 2, D = 18 and N = size, and the memory's keys and values."""
-    shapes = (2 - size % 2, 108, size), (2, 18, 4), (2, 18, 4)
+    shapes = (2 - size % 2, 108, size), (2, 18, 1), (2, 18, 1)
     packed, keys, values = (torch.randn(s, generator=generator, dtype=torch.float64).to(dtype) for s in shapes)
     return packed, keys, values
 
