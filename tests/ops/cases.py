@@ -13,18 +13,17 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from iqazoo.ops import available, calibrated_pairwise_loss, feature_distance, mse, pairwise_loss
-from iqazoo.ops.calibrated import SHAPES, reference_calibrated_pairwise_loss
-from iqazoo.ops.feature_distance import reference_feature_distance
 from iqazoo.ops import (
     available,
     calibrated_pairwise_loss,
+    feature_distance,
     linear_attention,
     linear_attention_packed,
     mse,
     pairwise_loss,
 )
 from iqazoo.ops.calibrated import SHAPES, reference_calibrated_pairwise_loss
+from iqazoo.ops.feature_distance import reference_feature_distance
 from iqazoo.ops.linear_attention import reference_linear_attention
 from iqazoo.ops.mean_squared_error import reference_mse
 from iqazoo.ops.pairwise import reference_pairwise_loss
@@ -110,6 +109,8 @@ def feature_maps(generator: Generator, dtype: torch.dtype, size: int) -> tuple[T
 
 def two_feature_maps(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, Tensor]:
     return feature_maps(generator, dtype, size)[:2]
+
+
 def queries_keys_values(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, ...]:
     """q, k `[B, H, N, D]`, v `[B, H, N, E]`, the memory's keys and values, and a mask; N = size."""
     batch, heads, features, width, columns = 2 - size % 2, 2 - size % 2, 16, 20, 2
