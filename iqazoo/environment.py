@@ -12,7 +12,7 @@ VARIABLES = {
     "IQAZOO_CACHE": "folder for downloaded weights and decoded images (default: the user's cache folder)",
     "IQAZOO_OFFLINE": "1: never touch the network",
     "IQAZOO_WEIGHTS_MIRROR": "folder or URL prefix that is asked for a weight file before its own URL",
-    "IQAZOO_CPU_LEVEL": "baseline: never use the AVX2 kernels (default: auto, by what the processor has)",
+    "IQAZOO_CPU_LEVEL": "baseline or avx2: the newest kernels to use (default: auto, by what the processor has)",
     "IQAZOO_BUILD_EXT": "at install: auto, 0 (no kernels) or 1 (a failing build fails the install)",
     "IQAZOO_BUILD_CUDA": "at install: auto (when nvcc is found), 0 or 1",
 }
@@ -44,12 +44,12 @@ def torch_checkpoints_folder() -> Path:
 
 
 def cpu_level() -> str:
-    """Which kernels to use on the CPU: "auto" or "baseline".
+    """The newest kernels to use on the CPU: "auto", "avx2" or "baseline".
 
     Raises:
-        InputError: `IQAZOO_CPU_LEVEL` is neither.
+        InputError: `IQAZOO_CPU_LEVEL` is none of them.
     """
     level = os.environ.get("IQAZOO_CPU_LEVEL") or "auto"
-    if level not in ("auto", "baseline"):
-        raise InputError(f"IQAZOO_CPU_LEVEL must be auto or baseline; got {level!r}")
+    if level not in ("auto", "avx2", "baseline"):
+        raise InputError(f"IQAZOO_CPU_LEVEL must be auto, avx2 or baseline; got {level!r}")
     return level

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 BUILD_OUTPUT = shutil.ignore_patterns("*.so", "__pycache__")
 COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
-LEVELS = ["_cpu", "_cpu_avx2"] if platform.machine() in ("x86_64", "AMD64") else ["_cpu"]
+LEVELS = ["_cpu", "_cpu_avx2", "_cpu_avx512"] if platform.machine() in ("x86_64", "AMD64") else ["_cpu"]
 CPU_MODULES = {f"iqazoo/{level}{SUFFIX}" for level in LEVELS}
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 
@@ -30,7 +30,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from iqazoo import _cpu
 address = lambda numbers: numbers.buffer_info()[0]
-for level in ("_cpu", "_cpu_avx2") if _cpu.runs_avx2() else ("_cpu",):
+runs = {"_cpu": True, "_cpu_avx2": _cpu.runs_avx2(), "_cpu_avx512": _cpu.runs_avx512()}
+for level in (name for name in runs if runs[name]):
     image, reference, error = array("f", [1, 2, 3]), array("f", [1, 2, 9]), array("f", [0])
     kernel = import_module(f"iqazoo.{level}").mse_forward_float32
     kernel(address(image), address(reference), address(error), 1, 3, 2)

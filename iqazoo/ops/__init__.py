@@ -3,6 +3,7 @@
 from iqazoo.ops.backend import Backend, available
 from iqazoo.ops.calibrated import calibrated_pairwise_loss
 from iqazoo.ops.feature_distance import feature_distance
+from iqazoo.ops.linear_attention import linear_attention, linear_attention_packed
 from iqazoo.ops.mean_squared_error import mse
 from iqazoo.ops.pairwise import PairwiseResult, pairwise_loss
 from iqazoo.ops.ranking import RankingResult, ranking_counts, ranking_loss
@@ -14,6 +15,8 @@ __all__ = [
     "available",
     "calibrated_pairwise_loss",
     "feature_distance",
+    "linear_attention",
+    "linear_attention_packed",
     "mse",
     "pairwise_loss",
     "ranking_counts",

@@ -6,6 +6,7 @@ without a compiler at install, or without an NVIDIA GPU.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -25,7 +26,7 @@ from iqazoo.errors import InputError
 Backend = Literal["auto", "torch", "cpu", "cuda"]
 
 MODULES = {"cpu": "iqazoo._cpu", "cuda": "iqazoo._cuda"}
-AVX2_MODULE = "iqazoo._cpu_avx2"
+LEVELS = ("avx512", "avx2")  # modules for newer processors, iqazoo._cpu_avx512 and so on, the best first
 BUILD_VARIABLES = {"cpu": "IQAZOO_BUILD_EXT", "cuda": "IQAZOO_BUILD_CUDA"}
 DTYPES = {
     torch.float32: "float32",
@@ -106,11 +107,14 @@ def threads() -> int:
     return 1 if _forked else torch.get_num_threads()
 
 
-def launch(backend: str, op: str, *arguments: Tensor | float, dtype: torch.dtype | None = None) -> None:
+def launch(
+    backend: str, op: str, *arguments: Tensor | float | tuple[int, ...], dtype: torch.dtype | None = None
+) -> None:
     """Call the kernel `op` for a dtype, by default that of the first argument, a tensor on the device to use.
 
-    Tensors are passed as addresses, so they must be `dense`. A kernel on the CPU also gets its number of threads;
-    one on the GPU the device's number and torch's current stream, where it is queued, not waited for.
+    Tensors are passed as addresses, so they must be `dense`; numbers and tuples go as they are. A kernel on the CPU
+    also gets its number of threads; one on the GPU the device's number and torch's current stream, where it is
+    queued, not waited for.
     """
     like = arguments[0]
     assert isinstance(like, Tensor)
@@ -179,12 +183,12 @@ def _load(name: str) -> ModuleType | str:
 
 def _for_this_cpu(baseline: ModuleType) -> ModuleType:
     """The module for the instructions that this processor has, if it is wanted and was built."""
-    if environment.cpu_level() == "baseline" or not baseline.runs_avx2():
-        return baseline
-    try:
-        return importlib.import_module(AVX2_MODULE)
-    except ModuleNotFoundError:
-        return baseline
+    limit = environment.cpu_level()
+    for level in LEVELS if limit == "auto" else LEVELS[LEVELS.index(limit) :] if limit in LEVELS else ():
+        if getattr(baseline, f"runs_{level}")():
+            with contextlib.suppress(ModuleNotFoundError):
+                return importlib.import_module(f"{MODULES['cpu']}_{level}")
+    return baseline
 
 
 def _unavailable(name: str) -> str | None:

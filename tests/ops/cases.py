@@ -13,9 +13,18 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from iqazoo.ops import available, calibrated_pairwise_loss, feature_distance, mse, pairwise_loss
+from iqazoo.ops import (
+    available,
+    calibrated_pairwise_loss,
+    feature_distance,
+    linear_attention,
+    linear_attention_packed,
+    mse,
+    pairwise_loss,
+)
 from iqazoo.ops.calibrated import SHAPES, reference_calibrated_pairwise_loss
 from iqazoo.ops.feature_distance import reference_feature_distance
+from iqazoo.ops.linear_attention import reference_linear_attention
 from iqazoo.ops.mean_squared_error import reference_mse
 from iqazoo.ops.pairwise import reference_pairwise_loss
 from iqazoo.ops.ranking import ranking_loss, reference_ranking_loss
@@ -102,6 +111,44 @@ def two_feature_maps(generator: Generator, dtype: torch.dtype, size: int) -> tup
     return feature_maps(generator, dtype, size)[:2]
 
 
+def queries_keys_values(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, ...]:
+    """q, k `[B, H, N, D]`, v `[B, H, N, E]`, the memory's keys and values, and a mask; N = size."""
+    batch, heads, features, width, columns = 2 - size % 2, 2 - size % 2, 16, 20, 2
+    shapes = [(batch, heads, size, features)] * 2 + [(batch, heads, size, width)]
+    shapes += [(heads, columns, features), (heads, columns, width)]
+    found = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+    return *found, torch.rand(batch, size, generator=generator) < 0.8
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, mask: Tensor, **options: Any
+) -> Tensor:
+    return linear_attention(q, k, v, memory=(memory_k, memory_v), mask=mask, **options)
+
+
+def reference_attention(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, mask: Tensor, **options: Any
+) -> Tensor:
+    return reference_linear_attention(q, k, v, memory=(memory_k, memory_v), mask=mask, **options)
+
+
+def packed_projection(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, ...]:
+    """`[B, 3 H D, N]` with H = 2, D = 18 and N = size, and the memory's keys and values."""
+    shapes = (2 - size % 2, 108, size), (2, 18, 1), (2, 18, 1)
+    packed, keys, values = (torch.randn(s, generator=generator, dtype=torch.float64).to(dtype) for s in shapes)
+    return packed, keys, values
+
+
+def packed_attention(qkv: Tensor, memory_k: Tensor, memory_v: Tensor, **options: Any) -> Tensor:
+    return linear_attention_packed(qkv, heads=2, memory=(memory_k, memory_v), **options)
+
+
+def reference_packed_attention(qkv: Tensor, memory_k: Tensor, memory_v: Tensor, **options: Any) -> Tensor:
+    q, k, v = qkv.unflatten(1, (3, 2, 18)).unbind(1)
+    options["layout"] = "bhdn"
+    return reference_linear_attention(q, k, v, memory=(memory_k, memory_v), **options).flatten(1, 2)
+
+
 CASES = [
     Case("mse", mse, reference_mse, image_pair, differentiable=(0, 1), dtypes=FLOATS + HALVES),
     Case(
@@ -163,6 +210,30 @@ CASES = [
             {"lower_is_better": True, "reduction": "sum"},  # compat saturates where the type says: test_calibrated.py
         ),
         gradient_tolerance={torch.float32: 2e-5, torch.float64: 1e-12},
+    ),
+    Case(
+        "linear_attention",
+        attention,
+        reference_attention,
+        queries_keys_values,
+        differentiable=(0, 1, 2, 3, 4),
+        options=({}, {"q_map": "scale", "scale": 0.7}, {"q_map": "elu1", "k_map": "elu1"}),  # causal: test_linear_...
+        sizes=(0, 1, 17, 150),
+        large=9001,
+        value_tolerance={torch.float32: 5e-6, torch.float64: 1e-12},
+        gradient_tolerance={torch.float32: 2e-5, torch.float64: 1e-11},
+    ),
+    Case(
+        "linear_attention_packed",
+        packed_attention,
+        reference_packed_attention,
+        packed_projection,
+        differentiable=(0, 1, 2),
+        options=({}, {"q_map": "elu1", "k_map": "elu1"}),
+        sizes=(0, 1, 17, 150),
+        large=9001,
+        value_tolerance={torch.float32: 5e-6, torch.float64: 1e-12},
+        gradient_tolerance={torch.float32: 2e-5, torch.float64: 1e-11},
     ),
 ]
 

@@ -203,7 +203,7 @@ def test_autocast_changes_nothing(dtype):
 
 # Levels.
 
-AVX2 = """
+USE_A_LEVEL = """
     import torch
     from iqazoo.ops import backend, mse
     print(backend.module("cpu").__name__)
@@ -213,14 +213,18 @@ AVX2 = """
 
 
 @needs_cpu
-def test_the_level_chooses_the_module_and_both_agree():
-    modern, plain = (run_python(AVX2, IQAZOO_CPU_LEVEL=level).splitlines() for level in ("auto", "baseline"))
+def test_the_level_chooses_the_module_and_all_agree():
+    newest, older, plain = (
+        run_python(USE_A_LEVEL, IQAZOO_CPU_LEVEL=level).splitlines() for level in ("auto", "avx2", "baseline")
+    )
     assert plain[0] == "iqazoo._cpu"
-    flags = Path("/proc/cpuinfo").read_text().split() if platform.machine() == "x86_64" else []
-    has_avx2 = {"avx2", "fma", "f16c"} <= set(flags)
-    assert modern[0] == ("iqazoo._cpu_avx2" if has_avx2 else "iqazoo._cpu")
+    flags = set(Path("/proc/cpuinfo").read_text().split() if platform.machine() == "x86_64" else [])
+    has_avx2 = {"avx2", "fma", "f16c"} <= flags
+    has_avx512 = has_avx2 and {"avx512f", "avx512vl", "avx512bw", "avx512dq"} <= flags
+    assert older[0] == ("iqazoo._cpu_avx2" if has_avx2 else "iqazoo._cpu")
+    assert newest[0] == ("iqazoo._cpu_avx512" if has_avx512 else older[0])
     x, y = torch.rand(2, 3, 3, 65, 47, generator=torch.Generator().manual_seed(0))
-    for line in (modern[1], plain[1]):
+    for line in (newest[1], older[1], plain[1]):
         got = torch.tensor([float(number) for number in line.strip("[]").split(",")])
         torch.testing.assert_close(got, reference_mse(x, y), rtol=5e-7, atol=0)
 
@@ -245,8 +249,9 @@ def test_every_op_conforms_on_the_baseline():
 
 
 @needs_cpu
-def test_without_the_avx2_module_the_plain_one_serves(monkeypatch):
-    monkeypatch.setattr(backend, "AVX2_MODULE", "iqazoo._no_such_module")
+def test_without_modules_for_new_processors_the_plain_one_serves(monkeypatch):
+    monkeypatch.setitem(sys.modules, "iqazoo._cpu_avx2", None)
+    monkeypatch.setitem(sys.modules, "iqazoo._cpu_avx512", None)
     backend._load.cache_clear()
     try:
         assert backend.module("cpu").__name__ == "iqazoo._cpu"
@@ -268,9 +273,9 @@ def test_an_unknown_level_is_a_reason_that_names_the_known_ones():
         except InputError as error:
             print("error:", error)
         """,
-        IQAZOO_CPU_LEVEL="avx512",
+        IQAZOO_CPU_LEVEL="sse9",
     )
-    assert "reason: IQAZOO_CPU_LEVEL must be auto or baseline; got 'avx512'" in log
+    assert "reason: IQAZOO_CPU_LEVEL must be auto, avx2 or baseline; got 'sse9'" in log
     assert "1.0" in log
     assert "error: " in log
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 CXX = shutil.which("g++") or ""  # clang links its sanitizers statically, which a module of Python cannot use
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 COMPILE = f"-O1 -g -std=c++17 -fPIC -fvisibility=hidden -fopenmp -DIQAZOO_MODULE=_cpu {SANITIZE}".split()
-LEVELS = {"plain": [], "avx2": ["-mavx2", "-mfma", "-mf16c"]}
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+LEVELS = {"plain": [], "avx2": AVX2, "avx512f": [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]}
 
 # Each input is an allocation of its own, and ends where its allocation does: past it lies a guarded zone.
 DRIVER = """
@@ -71,10 +72,10 @@ def drive(folder):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_clean(tmp_path, level):
-    if level == "avx2" and platform.machine() != "x86_64":
+    if LEVELS[level] and platform.machine() != "x86_64":
         pytest.skip("x86-64 only")
-    if level == "avx2" and "avx2" not in Path("/proc/cpuinfo").read_text().split():
-        pytest.skip("this processor has no AVX2")
+    if LEVELS[level] and level not in Path("/proc/cpuinfo").read_text().split():
+        pytest.skip(f"this processor has no {level}")
     build(ROOT / "csrc", tmp_path, LEVELS[level])
     status, log = drive(tmp_path)
     assert status == 0, log

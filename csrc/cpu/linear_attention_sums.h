@@ -1,0 +1,226 @@
+// How positions are split into chunks, and the sums over the keys of one chunk and of all. The split depends on sizes
+// alone and chunks are added in order, so results do not depend on the number of threads.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+
+#include "cpu/linear_attention.h"
+#include "cpu/linear_attention_tiles.h"
+#include "cpu/pages.h"
+
+namespace iqazoo::cpu::tiles {
+
+using linear_attention::Map;
+using linear_attention::View;
+
+// One head of a call.
+struct Place {
+  int64_t index, batch, head;
+};
+
+struct Plan {
+  explicit Plan(const linear_attention::Sizes& s)
+      : sizes(s),
+        features(padded(s.features)),
+        width(padded(s.width)),
+        heads(s.batch * s.heads),
+        chunk(std::clamp<int64_t>(s.features * s.width / 2 / kBlock * kBlock, 512, 4096)),
+        chunks((s.positions + chunk - 1) / chunk),
+        parts(chunks + (s.columns > 0)),
+        stride(features * width + 2 * features) {}
+
+  linear_attention::Sizes sizes;
+  int64_t features, width;  // padded
+  int64_t heads;            // of all batch elements
+  int64_t chunk, chunks;    // positions in one, number of them
+  int64_t parts;            // chunks, and the memory as a last one
+  int64_t stride;           // numbers that the sums over one part take
+
+  Place place(int64_t index) const { return {index, index / sizes.heads, index % sizes.heads}; }
+  int64_t first(int64_t part) const { return part * chunk; }
+  int64_t count(int64_t part) const { return std::min(chunk, sizes.positions - part * chunk); }
+  // Whether a q-like tensor is larger than what caches keep of it.
+  template <typename T>
+  bool past_caches() const {
+    return heads * sizes.positions * std::max(features, width) * static_cast<int64_t>(sizeof(T)) >= (int64_t(8) << 20);
+  }
+  bool is_memory(int64_t part) const { return part == chunks; }
+};
+
+// The sums over the keys of some positions: `context` [features, width] padded, `total` and, of softmax, `most`, by
+// which exp's arguments were shifted: both [features].
+template <typename T>
+struct Sums {
+  T* context;
+  T* total;
+  T* most;
+};
+
+template <typename T>
+std::unique_ptr<T[]> uninitialized(int64_t size) {
+  return std::unique_ptr<T[]>(new T[size]);
+}
+
+template <typename T>
+Sums<T> sums_at(T* partials, const Plan& plan, int64_t head, int64_t part) {
+  T* start = partials + (head * plan.parts + part) * plan.stride;
+  return {start, start + plan.features * plan.width, start + plan.features * plan.width + plan.features};
+}
+
+// Keys, values and mask of one part of a head.
+template <typename T>
+struct Columns {
+  Head<T> k, v;
+  const bool* mask;
+  int64_t count;
+
+  Columns from(int64_t first) const { return {k.from(first), v.from(first), mask ? mask + first : nullptr, count}; }
+};
+
+template <typename T>
+Columns<T> columns_of(const LinearAttention<T>& call, const Plan& plan, const Place& place, int64_t part) {
+  if (plan.is_memory(part)) {
+    return {head_of(call.memory_k, 0, place.head), head_of(call.memory_v, 0, place.head), nullptr, call.sizes.columns};
+  }
+  const bool* mask = call.mask ? call.mask + place.batch * call.sizes.positions : nullptr;
+  const Columns<T> all{head_of(call.k, place.batch, place.head), head_of(call.v, place.batch, place.head), mask,
+                       plan.count(part)};
+  return all.from(plan.first(part));
+}
+
+// Raises the shift of one feature to `most`, and scales down what was summed so far.
+template <typename T>
+void rescale(T most, int64_t width, T* shift, T* context, T* lanes) {
+  const T factor = std::exp(*shift - most);
+  for (int64_t e = 0; e < width; ++e) context[e] *= factor;
+  for (int64_t lane = 0; lane < kWide<T>; ++lane) lanes[lane] *= factor;
+  *shift = most;
+}
+
+// Keys become exp(k - shift), with the greatest key so far as shift, which the sums follow.
+template <typename T>
+void map_and_sum(T* keys, int64_t vectors, const Plan& plan, const Sums<T>& sums, T* lanes) {
+  for (int64_t f = 0; f < plan.sizes.features; ++f) {
+    T* row = keys + f * kBlock;
+    Pack<T> most = load(row);
+    for (int64_t j = 1; j < vectors; ++j) most = greater(load(row + j * kWide<T>), most);
+    const T greatest = greatest_of(most);
+    T* lane = lanes + f * kWide<T>;
+    if (greatest > sums.most[f]) rescale(greatest, plan.width, sums.most + f, sums.context + f * plan.width, lane);
+    const T shift = sums.most[f] == -std::numeric_limits<T>::infinity() ? T(0) : sums.most[f];  // -inf - -inf is NaN
+    Pack<T> sum = load(lane);
+    for (int64_t j = 0; j < vectors; ++j) {
+      const Pack<T> y = exp_of(Pack<T>{load(row + j * kWide<T>).v - shift});
+      store(row + j * kWide<T>, y);
+      sum.v += y.v;
+    }
+    store(lane, sum);
+  }
+}
+
+template <typename T>
+void add_rows(const T* tile, int64_t vectors, int64_t features, T* lanes) {
+  for (int64_t f = 0; f < features; ++f) {
+    Pack<T> sum = load(lanes + f * kWide<T>);
+    for (int64_t j = 0; j < vectors; ++j) sum.v += load(tile + f * kBlock + j * kWide<T>).v;
+    store(lanes + f * kWide<T>, sum);
+  }
+}
+
+// The sums over the keys of one part. `room` gives kPad lanes a feature and two tiles.
+template <typename T>
+void sum_part(const Columns<T>& part, bool softmax, const Plan& plan, const Sums<T>& sums, Room<T> room) {
+  const int64_t features = plan.sizes.features;
+  T* lanes = room.take(plan.features * kPad);
+  T* keys = room.take(plan.features * kBlock);
+  T* values = room.take(plan.width * kBlock);
+  std::fill_n(lanes, plan.features * kPad, T(0));
+  std::fill_n(sums.context, plan.features * plan.width, T(0));
+  std::fill_n(sums.most, plan.features, -std::numeric_limits<T>::infinity());
+  for (int64_t n = 0; n < part.count; n += kBlock) {
+    const Columns<T> here = part.from(n);
+    const int64_t count = std::min(kBlock, part.count - n), vectors = vectors_of<T>(count);
+    load_tile(here.k, count, features, -std::numeric_limits<T>::infinity(), keys);
+    load_turned(here.v, count, plan.sizes.width, values);
+    hide(here.mask, count, features, -std::numeric_limits<T>::infinity(), keys);
+    hide_turned(here.mask, count, plan.sizes.width, values);
+    Ahead<T> ahead;
+    ahead.areas[0] = Ahead<T>::area(here.k.from(kBlock), features);
+    ahead.areas[1] = Ahead<T>::area(here.v.from(kBlock), plan.sizes.width);
+    if (softmax) {
+      map_and_sum(keys, vectors, plan, sums, lanes);
+    } else {
+      elu1_tile(keys, vectors, features);
+      add_rows(keys, vectors, features, lanes);
+    }
+    product<By::rows>(keys, kBlock, values, plan.width, sums.context, plan.width, plan.features,
+                      plan.width / kWide<T>, count, true, ahead);
+  }
+  for (int64_t f = 0; f < features; ++f) sums.total[f] = sum_of(load(lanes + f * kWide<T>));
+}
+
+inline int64_t sum_room(const Plan& plan) {
+  return plan.features * kPad + (plan.features + plan.width) * kBlock;
+}
+
+// Adds up the parts of one feature into `row`; gives back the normalizer: log of the sum for softmax, which also
+// divides the row, else the sum.
+template <typename T>
+T merge_row(T* partials, const Plan& plan, int64_t head, int64_t f, bool softmax, T* row) {
+  const int64_t width = plan.sizes.width;
+  T most = -std::numeric_limits<T>::infinity(), total = 0;
+  for (int64_t part = 0; softmax && part < plan.parts; ++part) {
+    most = std::max(most, sums_at(partials, plan, head, part).most[f]);
+  }
+  const T shift = most == -std::numeric_limits<T>::infinity() ? T(0) : most;
+  std::fill_n(row, width, T(0));
+  for (int64_t part = 0; part < plan.parts; ++part) {
+    const Sums<T> sums = sums_at(partials, plan, head, part);
+    const T weight = softmax ? std::exp(sums.most[f] - shift) : T(1);
+    const T* from = sums.context + f * plan.width;
+    total += weight * sums.total[f];
+    for (int64_t e = 0; e < width; ++e) row[e] += weight * from[e];
+  }
+  if (!softmax) return total;
+  for (int64_t e = 0; e < width; ++e) row[e] /= total;
+  return most + std::log(total);
+}
+
+// The context of a head with its padding, which is zeros.
+template <typename T>
+void pad_context(const T* context, const Plan& plan, T* to) {
+  std::fill_n(to, plan.features * plan.width, T(0));
+  for (int64_t f = 0; f < plan.sizes.features; ++f) {
+    std::copy_n(context + f * plan.sizes.width, plan.sizes.width, to + f * plan.width);
+  }
+}
+
+// What divides the outputs of elu1: 1 / (sum over features of phi(q) z + eps), of each position.
+template <typename T>
+void divisors(const T* queries, const T* total, int64_t vectors, int64_t features, T* inverse) {
+  for (int64_t j = 0; j < vectors; ++j) {
+    Pack<T> sum = all(T(linear_attention::kEpsilon));
+    for (int64_t f = 0; f < features; ++f) sum.v += load(queries + f * kBlock + j * kWide<T>).v * total[f];
+    store(inverse + j * kWide<T>, Pack<T>{T(1) / sum.v});
+  }
+}
+
+// Every row of a tile times `factors`, one for each position.
+template <typename T>
+void scale_positions(T* tile, const T* factors, int64_t vectors, int64_t rows) {
+  for (int64_t f = 0; f < rows; ++f) {
+    for (int64_t j = 0; j < vectors * kWide<T>; ++j) tile[f * kBlock + j] *= factors[j];
+  }
+}
+
+// To be called before `view` is written.
+template <typename T>
+void expect_writes_to(const View<T>& view, const linear_attention::Sizes& s, int64_t features) {
+  if (view.data == nullptr || s.batch * s.heads * s.positions == 0) return;
+  const int64_t last = (s.batch - 1) * view.batch + (s.heads - 1) * view.head + (s.positions - 1) * view.position +
+                       (features - 1) * view.feature;
+  expect_writes(view.data, (last + 1) * static_cast<int64_t>(sizeof(T)));
+}
+
+}  // namespace iqazoo::cpu::tiles

@@ -1,0 +1,198 @@
+// The widest vectors of this build, 64 bytes with AVX-512, for kernels that gain from them: loads, transposes, exp.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace iqazoo::cpu {
+
+#if defined(__AVX512F__)
+constexpr int64_t kWideBytes = 64;
+#elif defined(__AVX__)
+constexpr int64_t kWideBytes = 32;
+#else
+constexpr int64_t kWideBytes = 16;
+#endif
+
+template <typename T>
+struct Wide;
+template <>
+struct Wide<float> {
+  typedef float Vector __attribute__((vector_size(kWideBytes)));
+  typedef int32_t Index __attribute__((vector_size(kWideBytes)));
+  typedef uint32_t Bits __attribute__((vector_size(kWideBytes)));
+};
+template <>
+struct Wide<double> {
+  typedef double Vector __attribute__((vector_size(kWideBytes)));
+  typedef int64_t Index __attribute__((vector_size(kWideBytes)));
+  typedef uint64_t Bits __attribute__((vector_size(kWideBytes)));
+};
+
+template <typename T>
+constexpr int64_t kWide = kWideBytes / sizeof(T);
+
+// Vectors are passed by reference: by value their calling convention would depend on the instruction set.
+template <typename T>
+struct Pack {
+  typename Wide<T>::Vector v;
+};
+
+template <typename T>
+inline Pack<T> load(const T* from) {
+  Pack<T> pack;
+  std::memcpy(&pack.v, from, sizeof pack.v);
+  return pack;
+}
+
+template <typename T>
+inline void store(T* to, const Pack<T>& from) {
+  std::memcpy(to, &from.v, sizeof from.v);
+}
+
+// Past the caches, where the processor can and `to` is aligned: memory that is overwritten need not be read first.
+// To be followed by `end_stream` before other threads read it.
+template <typename T>
+inline void stream(T* to, const Pack<T>& from) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)from.v);
+#elif defined(__AVX__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)from.v);
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), (__m128i)from.v);
+#else
+  store(to, from);
+#endif
+}
+
+inline void end_stream() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+template <typename T>
+inline bool can_stream(const T* to) {
+  return reinterpret_cast<uintptr_t>(to) % kWideBytes == 0;
+}
+
+template <typename T>
+inline Pack<T> all(T value) {
+  return {value - typename Wide<T>::Vector{}};
+}
+
+// The greater of each lane; not a number only where both are, or the second is.
+template <typename T>
+inline Pack<T> greater(const Pack<T>& a, const Pack<T>& b) {
+  return {a.v > b.v ? a.v : b.v};
+}
+
+namespace detail {
+
+// a0 b0 a1 b1 ... of the lower halves (Upper = 0) or of the upper ones.
+template <typename T, int Upper, int... Lane>
+inline void interleave(const Pack<T>& a, const Pack<T>& b, Pack<T>& to, std::integer_sequence<int, Lane...>) {
+  constexpr int n = sizeof...(Lane);
+#if defined(__clang__) || __GNUC__ >= 12
+  to.v = __builtin_shufflevector(a.v, b.v, (Upper * n / 2 + Lane / 2 + Lane % 2 * n)...);
+#else
+  to.v = __builtin_shuffle(a.v, b.v, typename Wide<T>::Index{(Upper * n / 2 + Lane / 2 + Lane % 2 * n)...});
+#endif
+}
+
+// Each lane's neighbour `Shift` further, around the end.
+template <typename T, int Shift, int... Lane>
+inline void rotate(const Pack<T>& a, Pack<T>& to, std::integer_sequence<int, Lane...>) {
+  constexpr int n = sizeof...(Lane);
+#if defined(__clang__) || __GNUC__ >= 12
+  to.v = __builtin_shufflevector(a.v, a.v, ((Lane + Shift) % n)...);
+#else
+  to.v = __builtin_shuffle(a.v, typename Wide<T>::Index{((Lane + Shift) % n)...});
+#endif
+}
+
+template <typename T, int Shift, typename Join>
+inline void fold(Pack<T>& pack, const Join& join) {
+  if constexpr (Shift > 0) {
+    Pack<T> other;
+    rotate<T, Shift>(pack, other, std::make_integer_sequence<int, kWide<T>>());
+    join(pack, other);
+    fold<T, Shift / 2>(pack, join);
+  }
+}
+
+}  // namespace detail
+
+// The sum of the lanes, by halves.
+template <typename T>
+inline T sum_of(Pack<T> pack) {
+  detail::fold<T, kWide<T> / 2>(pack, [](Pack<T>& a, const Pack<T>& b) { a.v += b.v; });
+  return pack.v[0];
+}
+
+template <typename T>
+inline T greatest_of(Pack<T> pack) {
+  detail::fold<T, kWide<T> / 2>(pack, [](Pack<T>& a, const Pack<T>& b) { a = greater(a, b); });
+  return pack.v[0];
+}
+
+// Transposes a square of vectors in place, by log2(n) perfect shuffles of its rows.
+template <typename T>
+inline void transpose(Pack<T> (&rows)[kWide<T>]) {
+  constexpr int n = kWide<T>;
+  using Lanes = std::make_integer_sequence<int, n>;
+  Pack<T> shuffled[n];
+  for (int step = 1; step < n; step *= 2) {
+    for (int i = 0; i < n / 2; ++i) {
+      detail::interleave<T, 0>(rows[i], rows[i + n / 2], shuffled[2 * i], Lanes());
+      detail::interleave<T, 1>(rows[i], rows[i + n / 2], shuffled[2 * i + 1], Lanes());
+    }
+    for (int i = 0; i < n; ++i) rows[i] = shuffled[i];
+  }
+}
+
+// exp(x) for x <= 0 to about a rounding: a polynomial around multiples of log 2, whose power of two is added to the
+// exponent. 0 below the smallest normal number; NaN stays.
+inline Pack<float> exp_of(const Pack<float>& x) {
+  using Vector = Wide<float>::Vector;
+  const Vector shifted = x.v * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the low bits hold n
+  const Vector n = shifted - 12582912.0f;
+  const Vector r = (x.v - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vector sum = r * 1.392692661e-3f + 8.363773874e-3f;
+  sum = sum * r + 4.166655011e-2f;
+  sum = sum * r + 1.666657338e-1f;
+  sum = sum * r + 0.5f;
+  sum = sum * r + 1.0f;
+  sum = sum * r + 1.0f;
+  const Vector y = (Vector)((Wide<float>::Bits)sum + ((Wide<float>::Bits)shifted << 23));
+  return {x.v < -87.0f ? Vector{} : y};
+}
+
+inline Pack<double> exp_of(const Pack<double>& x) {
+  using Vector = Wide<double>::Vector;
+  const Vector shifted = x.v * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52
+  const Vector n = shifted - 6755399441055744.0;
+  const Vector r = (x.v - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+  Vector sum = r * (1.0 / 479001600) + 1.0 / 39916800;
+  sum = sum * r + 1.0 / 3628800;
+  sum = sum * r + 1.0 / 362880;
+  sum = sum * r + 1.0 / 40320;
+  sum = sum * r + 1.0 / 5040;
+  sum = sum * r + 1.0 / 720;
+  sum = sum * r + 1.0 / 120;
+  sum = sum * r + 1.0 / 24;
+  sum = sum * r + 1.0 / 6;
+  sum = sum * r + 0.5;
+  sum = sum * r + 1.0;
+  sum = sum * r + 1.0;
+  const Vector y = (Vector)((Wide<double>::Bits)sum + ((Wide<double>::Bits)shifted << 52));
+  return {x.v < -708.0 ? Vector{} : y};
+}
+
+}  // namespace iqazoo::cpu
