@@ -7,8 +7,8 @@
 // barriers that not all threads reach, and threads that wait at different ones; cudaGetLastError() then returns
 // cudaErrorUnknown, and cudaGetErrorString() tells the story.
 //
-// What it cannot run (PTX, matrix units, cp.async, dynamic shared memory, __activemask) goes into a function of its own
-// with a host twin:
+// What it cannot run (PTX, cp.async, __activemask) goes into a function of its own with a host twin; cuda/mma.h has
+// those of the matrix units, which exchange what the lanes hold by `gather`:
 //
 //     __device__ float approximate_exp2(float x) {
 //     #ifdef __CUDA_ARCH__
@@ -19,8 +19,11 @@
 //     }
 #pragma once
 
+#define IQAZOO_SHIM
+
 #include <math.h>
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -83,13 +86,16 @@ constexpr int warpSize = 32;
 
 namespace iqazoo::shim {
 
-// Calls `body` once per thread, each in a fibre of its own.
-void launch(dim3 grid, dim3 block, void (*body)(void*), void* data);
+// Calls `body` once per thread, each in a fibre of its own; a block has `bytes` of dynamic shared memory.
+void launch(dim3 grid, dim3 block, size_t bytes, void (*body)(void*), void* data);
 
 template <typename Body>
-void launch(dim3 grid, dim3 block, Body body) {
-  launch(grid, block, [](void* data) { (*static_cast<Body*>(data))(); }, &body);
+void launch(dim3 grid, dim3 block, size_t bytes, Body body) {
+  launch(grid, block, bytes, [](void* data) { (*static_cast<Body*>(data))(); }, &body);
 }
+
+// The block's dynamic shared memory, with a guard behind it.
+unsigned char* dynamic_shared();
 
 // Where in the source a thread waits.
 struct Site {
@@ -104,6 +110,18 @@ void block_barrier(Site site);
 uint64_t warp_collective(Site site, unsigned mask, uint64_t value, unsigned source, unsigned* ballot = nullptr);
 
 unsigned lane();
+
+// What all 32 lanes of the warp bring, `bytes` each, in their order.
+void warp_gather(Site site, const void* mine, size_t bytes, void* all);
+constexpr size_t kGathered = 64;  // bytes that a lane may bring
+
+template <typename T>
+std::array<T, 32> gather(Site site, const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kGathered);
+  std::array<T, 32> all;
+  warp_gather(site, &mine, sizeof mine, all.data());
+  return all;
+}
 
 // Fills `bytes` of a shared array with 0xFF, and the guard behind it, when the first thread of a block comes by.
 void enter_shared(void* memory, size_t bytes, size_t guard);
@@ -138,7 +156,12 @@ T shuffle(Site site, unsigned mask, T value, unsigned source) {
   T(&name)[count] = iqazoo_shared_##name.enter()
 
 #define IQAZOO_LAUNCH(kernel, grid, block, stream, ...) \
-  ((void)(stream), ::iqazoo::shim::launch(grid, block, [&] { kernel(__VA_ARGS__); }))
+  ((void)(stream), ::iqazoo::shim::launch(grid, block, 0, [&] { kernel(__VA_ARGS__); }))
+
+#define IQAZOO_DYNAMIC_SHARED(name) unsigned char* const name = ::iqazoo::shim::dynamic_shared()
+
+#define IQAZOO_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) \
+  ((void)(stream), ::iqazoo::shim::launch(grid, block, bytes, [&] { kernel(__VA_ARGS__); }))
 
 #define IQAZOO_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 #define IQAZOO_HERE (::iqazoo::shim::Site{file, line})

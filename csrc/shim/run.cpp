@@ -21,6 +21,8 @@ namespace {
 constexpr size_t kStack = 64 << 10;
 constexpr unsigned kLanes = 32;
 constexpr unsigned char kPoison = 0xFF, kGuard = 0xA5;
+constexpr size_t kMostShared = 99 << 10;  // bytes of dynamic shared memory that every GPU since sm_80 can give
+constexpr size_t kGuardBytes = 256;
 
 enum class State { kReady, kAtBarrier, kInWarp, kEnded };
 enum Order { kAscending, kDescending, kRandom };
@@ -30,6 +32,9 @@ struct Fibre {
   Site site{};
   unsigned mask = 0, source = 0, ballot = 0;
   uint64_t value = 0;
+  // What it brings to gathers, in turns: it may come to the next before all have read this, but not to the one after.
+  unsigned char gathered[2][kGathered];
+  unsigned gathers = 0;
   uint3 index{};
   ucontext_t context{};
   std::unique_ptr<char[]> stack{new char[kStack]};
@@ -48,6 +53,8 @@ unsigned current = 0;
 void (*kernel)(void*);
 void* arguments;
 std::map<unsigned char*, Array> shared;  // the arrays that this block has declared
+alignas(128) unsigned char dynamic[kMostShared + kGuardBytes];
+size_t dynamic_bytes = 0;
 Order order = kAscending;
 std::mt19937 generator;
 cudaError_t last_error = cudaSuccess;
@@ -67,6 +74,7 @@ void run_fibre() {
 void start_fibre(unsigned i) {
   Fibre& fibre = fibres[i];
   fibre.state = State::kReady;
+  fibre.gathers = 0;
   fibre.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
   getcontext(&fibre.context);
   fibre.context.uc_stack.ss_sp = fibre.stack.get();
@@ -197,13 +205,14 @@ bool fits(dim3 grid, dim3 block) {
 
 }  // namespace
 
-void launch(dim3 grid, dim3 block, void (*body)(void*), void* data) {
+void launch(dim3 grid, dim3 block, size_t bytes, void (*body)(void*), void* data) {
   const std::lock_guard<std::mutex> alone(running);
-  if (!fits(grid, block)) return fail(cudaErrorInvalidConfiguration, "invalid configuration argument");
+  if (bytes > kMostShared || !fits(grid, block)) return fail(cudaErrorInvalidConfiguration, "invalid configuration argument");
   kernel = body;
   arguments = data;
   gridDim = grid;
   blockDim = block;
+  dynamic_bytes = bytes;
   threads = block.x * block.y * block.z;
   if (fibres.size() < threads) fibres.resize(threads);
   for (const unsigned i : in_order(grid.x * grid.y * grid.z)) {
@@ -226,6 +235,22 @@ uint64_t warp_collective(Site site, unsigned mask, uint64_t value, unsigned sour
 }
 
 unsigned lane() { return current % kLanes; }
+
+void warp_gather(Site site, const void* mine, size_t bytes, void* all) {
+  const unsigned turn = fibres[current].gathers++, first = current / kLanes * kLanes;
+  memcpy(fibres[current].gathered[turn % 2], mine, bytes);
+  warp_collective(site, ~0u, 0, lane());
+  for (unsigned lane = 0; lane < kLanes; ++lane) {
+    const bool came = first + lane < threads && fibres[first + lane].gathers > turn;
+    if (!came) return fail(cudaErrorUnknown, "a matrix instruction without all lanes of a warp");
+    memcpy(static_cast<char*>(all) + lane * bytes, fibres[first + lane].gathered[turn % 2], bytes);
+  }
+}
+
+unsigned char* dynamic_shared() {
+  enter_shared(dynamic, dynamic_bytes, kGuardBytes);
+  return dynamic;
+}
 
 void enter_shared(void* memory, size_t bytes, size_t guard) {
   auto* start = static_cast<unsigned char*>(memory);
