@@ -11,11 +11,12 @@ import shlex
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,12 +55,21 @@ class Mutant:
     old: str  # occurs once in the file
     new: str
     file: str | None = None  # in csrc, for a header; else the op's own source
+    dtype: torch.dtype = torch.float32  # that of the checks
 
     def apply(self, path: Path) -> str:
         """The changed text of a file."""
         text = path.read_text()
         assert text.count(self.old) == 1, f"{self.old!r} must occur once in {path.name}: mend this mutant"
         return text.replace(self.old, self.new)
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor that a kernel gets as its address and the strides of these dimensions; None for a stride of 0."""
+
+    tensor: Tensor
+    dimensions: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -174,15 +184,15 @@ class Kernels:
         self.outputs.append((tensor, memory))
         return tensor
 
-    def __call__(self, op: str, *arguments: Tensor | float, dtype: torch.dtype | None = None) -> None:
-        """Run the kernel `op` for a dtype, that of the first argument by default.
+    def __call__(self, op: str, *arguments: Any, dtype: torch.dtype | None = None) -> None:
+        """Run the kernel `op` for a dtype, that of the first argument by default; arguments are tensors, views, numbers.
 
         Tensors not from `empty` must stay as they are. Address 0 stands for an array that is not wanted.
         """
         like = arguments[0]
         assert isinstance(like, Tensor)
         inputs: list[tuple[Tensor, Tensor, Tensor]] = []
-        numbers = [self._address(a, inputs) if isinstance(a, Tensor) else a for a in arguments]
+        numbers = [self._argument(a, inputs) for a in arguments]
         stream = torch.cuda.current_stream().cuda_stream if self.device.type == "cuda" else 0
         getattr(self.module, f"{op}_{DTYPES[dtype or like.dtype]}")(*numbers, self.device.index or 0, stream)
         for given, placed, memory in inputs:
@@ -191,27 +201,39 @@ class Kernels:
         for tensor, memory in self.outputs:
             self._check_margins(tensor, memory, op, OTHER_POISON)
 
+    def _argument(self, argument: Any, inputs: list[tuple[Tensor, Tensor, Tensor]]) -> Any:
+        if isinstance(argument, View):
+            strides = (0 if d is None else argument.tensor.stride(d) for d in argument.dimensions)
+            return self._address(argument.tensor, inputs), *strides
+        return self._address(argument, inputs) if isinstance(argument, Tensor) else argument
+
     def _address(self, tensor: Tensor, inputs: list[tuple[Tensor, Tensor, Tensor]]) -> int:
-        if any(tensor is output for output, _ in self.outputs):
+        storages = [memory.untyped_storage().data_ptr() for _, memory in self.outputs]
+        if tensor.untyped_storage().data_ptr() in storages:
             return tensor.data_ptr()
-        placed, memory = self._guarded(tensor.shape, tensor.dtype, POISON)
+        placed, memory = self._guarded(tensor.shape, tensor.dtype, POISON, tensor.stride())
         placed.copy_(tensor)
         inputs.append((tensor, placed, memory))
         return placed.data_ptr()
 
-    def _guarded(self, shape: Iterable[int], dtype: torch.dtype, margin: int) -> tuple[Tensor, Tensor]:
+    def _guarded(
+        self, shape: Sequence[int], dtype: torch.dtype, margin: int, strides: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """A poisoned tensor, and its memory with the margins: bytes of `margin` and 0xFF in turn."""
-        size = math.prod(shape) * dtype.itemsize
+        if strides is None:
+            strides = torch.empty(tuple(shape), device="meta").stride()
+        last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        size = (1 + last if math.prod(shape) else 0) * dtype.itemsize
         memory = torch.full((2 * self.margin + size,), POISON, dtype=torch.uint8, device=self.device)
         end = self.margin + size
         memory[: self.margin : 2] = margin
         memory[end::2] = margin
-        return memory[self.margin : end].view(dtype).view(tuple(shape)), memory
+        return memory[self.margin : end].view(dtype).as_strided(tuple(shape), tuple(strides)), memory
 
     def _check_margins(self, tensor: Tensor, memory: Tensor, op: str, margin: int) -> None:
         want = torch.full((self.margin,), POISON, dtype=torch.uint8, device=self.device)
         want[::2] = margin
-        end = self.margin + tensor.numel() * tensor.element_size()
+        end = len(memory) - self.margin
         clean = torch.equal(memory[: self.margin], want) and torch.equal(memory[end:], want)
         assert clean, f"{op} wrote outside a tensor of shape {list(tensor.shape)}"
 

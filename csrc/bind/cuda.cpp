@@ -3,6 +3,7 @@
 // Each op is bound in a header of its own, once per dtype: mse_forward_float32, mse_forward_float64 ...
 #include "bind/cuda/calibrated.h"
 #include "bind/cuda/feature_distance.h"
+#include "bind/cuda/linear_attention.h"
 #include "bind/cuda/mse.h"
 #include "bind/cuda/pairwise.h"
 #include "bind/cuda/ranking.h"
@@ -13,6 +14,7 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, pybind11::mod_gil_not_used()) {
              "Why no device can be used here (no driver, no GPU), or None.");
   iqazoo::bind_calibrated(module);
   iqazoo::bind_feature_distance(module);
+  iqazoo::bind_linear_attention(module);
   iqazoo::bind_mse(module);
   iqazoo::bind_pairwise(module);
   iqazoo::bind_ranking(module);

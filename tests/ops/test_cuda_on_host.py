@@ -58,13 +58,13 @@ def test_the_reference_in_every_order_of_threads(build, op, case, dtype):
 def test_mutants_are_caught(builder, op, mutant):
     build = builder.build(op, mutant)
     with pytest.raises((AssertionError, RuntimeError)):
-        run_all(build, op)
+        run_all(build, op, mutant.dtype)
 
 
-def run_all(build, op):
+def run_all(build, op, dtype):
     """Every case, until one fails."""
     for case in op.cases:
-        check_orders(build, op, case, torch.float32)
+        check_orders(build, op, case, dtype)
 
 
 def check_orders(build, op, case, dtype):

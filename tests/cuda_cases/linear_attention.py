@@ -1,0 +1,195 @@
+"""csrc/cuda/linear_attention.cu on the CPU: what to run, and which changes of it must be noticed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from cuda_shim import Kernels, Mutant, Op, View
+from torch import Tensor
+
+from iqazoo.ops.linear_attention_reference import Q_MAPS, elu1, reference_linear_attention, scale_of
+
+TILE = "cuda/linear_attention_tile.h"
+PRODUCTS = "cuda/linear_attention_products.h"
+MAPS = "cuda/linear_attention_maps.h"
+SPLIT = "cuda/linear_attention_split.h"
+NO_VIEW = (0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Inputs, and what a call has to give, in float64."""
+
+    q: Tensor  # [B, H, N, D] or [B, H, D, N], like the others
+    k: Tensor
+    v: Tensor
+    grad: Tensor  # of the output
+    mask: Tensor | None
+    memory: tuple[Tensor, ...]
+    q_map: str
+    last: bool  # whether positions are the last dimension
+    packed: bool  # whether q, k and v lie in one tensor, and their gradients are to
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """B, H, N, M, D, E."""
+        n, d = (-1, -2) if self.last else (-2, -1)
+        columns = self.memory[0].shape[n] if self.memory else 0
+        return *self.q.shape[:2], self.q.shape[n], columns, self.q.shape[d], self.v.shape[d]
+
+    @property
+    def options(self) -> dict:
+        layout = "bhdn" if self.last else "bhnd"
+        return {"q_map": self.q_map, "k_map": "elu1" if self.q_map == "elu1" else "softmax", "layout": layout}
+
+    @property
+    def scale(self) -> float:
+        return scale_of(None, self.q_map, self.sizes[4])
+
+    def view(self, x: Tensor) -> View:
+        batch = 0 if x.ndim == 4 else None
+        return View(x, (batch, -3, -1, -2) if self.last else (batch, -3, -2, -1))
+
+    def arguments(self) -> tuple:
+        """Views of the inputs as kernels take them."""
+        return tuple(map(self.view, (self.q, self.k, self.v))), tuple(map(self.view, self.memory)) or (NO_VIEW,) * 2
+
+    def numbers(self) -> tuple:
+        """What follows the views."""
+        return 0 if self.mask is None else self.mask, *self.sizes, Q_MAPS.index(self.q_map), self.scale, False
+
+    def rows(self, x: Tensor) -> Tensor:
+        """`[..., N, D]` as double."""
+        return (x.mT if self.last else x).double()
+
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """Context and normalizer."""
+        k, v = self.rows(self.k), self.rows(self.v)
+        if self.mask is not None:
+            hidden = ~self.mask[:, None, :, None]
+            k, v = k.masked_fill(hidden, -math.inf), v.masked_fill(hidden, 0)
+        if self.memory:
+            learned = [self.rows(m).expand(len(k), -1, -1, -1) for m in self.memory]
+            k, v = torch.cat((learned[0], k), -2), torch.cat((learned[1], v), -2)
+        if self.q_map == "elu1":
+            return elu1(k).mT @ v, elu1(k).sum(-2)
+        return k.softmax(-2).mT @ v, k.logsumexp(-2)
+
+
+def inputs(
+    batch: int, heads: int, positions: int, features: int, width: int, q_map: str = "softmax", **more: object
+) -> Callable[[torch.dtype], tuple[Problem]]:
+    """A problem; `more` are memory (columns), mask, last, packed, spread of logits, and `put` in some keys."""
+
+    def make(dtype: torch.dtype) -> tuple[Problem]:
+        return (problem(dtype, (batch, heads, positions, features, width), q_map, **more),)
+
+    return make
+
+
+def problem(
+    dtype: torch.dtype,
+    sizes: tuple[int, ...],
+    q_map: str,
+    *,
+    memory: int = 0,
+    mask: str = "",
+    last: bool = False,
+    packed: bool = False,
+    spread: float = 1.0,
+    put: float | None = None,
+) -> Problem:
+    """Random numbers of about 1; put goes into all keys of one feature where it is -inf, else into one key."""
+    batch, heads, positions, features, width = sizes
+    generator = torch.Generator().manual_seed(sum(sizes))
+
+    def normal(*shape: int) -> Tensor:
+        x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        return x.mT.contiguous() if last else x
+
+    shapes = [(batch, heads, positions, size) for size in (features, features, width)]
+    q, k, v = (normal(*shape) for shape in shapes)
+    if packed:
+        q, k, v = torch.stack((q, k, v), 1).unbind(1)
+    q, k = q.mul_(spread), k.mul_(spread)
+    if put is not None:
+        keys = k.mT if last else k
+        keys[0, 0, : positions if put == -math.inf else 1, 3] = put
+    taken = torch.rand(batch, positions, generator=generator) < 0.7 if mask else None
+    if taken is not None and mask == "all":
+        taken[0] = False
+    if taken is not None:  # what is hidden must not matter
+        v.masked_fill_(~taken[:, None, None, :] if last else ~taken[:, None, :, None], math.nan)
+    learned = tuple(normal(1, heads, memory, size)[0] for size in (features, width)) if memory else ()
+    grad = positions * normal(*shapes[2])  # gradients of the keys are of about 1 then
+    return Problem(q, k, v, grad, taken, learned, q_map, last, packed)
+
+
+def shrunk(outputs: tuple[Tensor, ...], like: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Each divided by the largest magnitude of another, and rounded: so one tolerance suits all."""
+    largest = [x.where(x.isfinite(), 0).abs().amax() if x.numel() else torch.ones(()) for x in like]
+    return tuple((x.double() / (m if m else 1)).to(dtype) for x, m in zip(outputs, largest, strict=True))
+
+
+def run(kernels: Kernels, problem: Problem) -> tuple[Tensor, ...]:
+    """Output, context and normalizer."""
+    batch, heads, _, _, features, width = problem.sizes
+    out = kernels.empty(*problem.v.shape, dtype=problem.v.dtype)
+    context = kernels.empty(batch, heads, features, width, dtype=torch.float32)
+    normalizer = kernels.empty(batch, heads, features, dtype=torch.float32)
+    size = kernels.module.linear_attention_forward_scratch(*problem.sizes)
+    scratch = kernels.empty(size, dtype=torch.float32)
+    tensors, memory = problem.arguments()
+    views = (*tensors, *memory, problem.view(out))
+    numbers = (*problem.numbers(), scratch, False)
+    kernels("linear_attention_forward", context, normalizer, *views, *numbers, dtype=problem.q.dtype)
+    return shrunk((out.cpu(), context.cpu(), normalizer.cpu()), expected(problem), problem.q.dtype)
+
+
+def expected(problem: Problem) -> tuple[Tensor, ...]:
+    """The same in float64."""
+    q, k, v, *memory = (x.double() for x in (problem.q, problem.k, problem.v, *problem.memory))
+    out = reference_linear_attention(q, k, v, mask=problem.mask, memory=tuple(memory) or None, **problem.options)
+    return out, *problem.sums()
+
+
+def reference(problem: Problem) -> tuple[Tensor, ...]:
+    wanted = expected(problem)
+    return shrunk(wanted, wanted, torch.float64)
+
+
+# Widths are padded to 32, 64 or 128; a tile has 64 positions of a half type, or 32.
+CASES = {
+    "one": inputs(1, 1, 1, 16, 16),
+    "packed, aligned": inputs(2, 2, 128, 32, 32, last=True, packed=True, memory=3),
+    "channels first, a rest": inputs(1, 2, 101, 32, 20, last=True),
+    "tokens, masked": inputs(2, 1, 72, 24, 40, "scale", mask="some"),
+    "tokens, aligned": inputs(1, 2, 64, 32, 32),
+    "sums merged": inputs(1, 1, 850, 16, 16, last=True, memory=70),
+    "wide": inputs(1, 1, 70, 72, 128, memory=2),
+    "elu1": inputs(2, 1, 90, 17, 33, "elu1", mask="some", memory=5, last=True),
+    "elu1, tokens": inputs(1, 2, 600, 32, 16, "elu1"),
+    "scale, packed": inputs(1, 1, 40, 64, 64, "scale", last=True, packed=True),
+    "large logits": inputs(1, 1, 70, 16, 16, spread=40.0),
+    "nan": inputs(1, 2, 70, 16, 16, put=math.nan),
+    "-inf": inputs(1, 2, 70, 16, 16, put=-math.inf),
+    "all masked": inputs(2, 1, 40, 16, 16, mask="all"),
+    "all masked, elu1": inputs(2, 1, 40, 16, 16, "elu1", mask="all"),
+    "only memory": inputs(1, 1, 0, 16, 16, memory=3),
+    "no batch": inputs(0, 2, 5, 16, 16),
+}
+TOLERANCE = {torch.float32: (2e-5, 4e-6), torch.bfloat16: (2e-2, 1.5e-2), torch.float16: (3e-3, 2e-3)}
+
+OP = Op(
+    source="linear_attention",
+    cases=CASES,
+    run=run,
+    reference=reference,
+    tolerance=TOLERANCE,
+    mutants=(
+        Mutant("a part dropped", "s < splits; ++s) sum +=", "s + 1 < splits; ++s) sum +="),
+    ),
+)
