@@ -98,35 +98,42 @@ __global__ void __launch_bounds__(kThreads<W>, (kResident<T, W>))
     const auto epsilon = factor * static_cast<float>(linear_attention::kEpsilon);
     map_queries<T, W, map>(tile, q.features, z, epsilon, room, inverse);
     __syncthreads();
-    if constexpr (map == Map::elu1) {
-      scale_positions<T, W>(incoming, inverse);
-      __syncthreads();
-    }
     float slope[kPositionGroups<T, W>][4];
     multiply<T, W, false>(slope, matrix, share.row, incoming, position);
     if constexpr (map != Map::scale) dot_over_features<T, W>(tile, slope, share, position, room);
-    add_over_positions<T>(sums, tile, share.row, incoming, column);
     __syncthreads();
     if (map != Map::scale && thread() < kPositions<T>) {
       float dot = 0.0f;
       for (int warp = 0; warp < W / 16; ++warp) dot += room[warp * kPositions<T> + thread()];
-      dots[thread()] = map == Map::elu1 ? -dot * inverse[thread()] : dot;
+      if (map == Map::elu1) dot *= -inverse[thread()] * inverse[thread()];
+      dots[thread()] = dot;
     }
     __syncthreads();
-    each_two(slope, share.row, position, [&](int d, int n, float first, float second) {
-      T* at = &cell<T>(tile, d, n);
-      const float2 x = load_two<T>(at);
+    each_two(slope, share.row, position, [&](int d, int n, float& first, float& second) {
+      const float2 x = load_two<T>(&cell<T>(tile, d, n));
       if constexpr (map == Map::softmax) {
-        store_two<T>(at, scale * x.x * (first - dots[n]), scale * x.y * (second - dots[n + 1]));
+        first = scale * x.x * (first - dots[n]);
+        second = scale * x.y * (second - dots[n + 1]);
       } else if constexpr (map == Map::scale) {
-        store_two<T>(at, scale * first, scale * second);
+        first *= scale;
+        second *= scale;
       } else {  // the slope of elu1 is 1 where its value is above 1, else the value
         const float add = x.x * dots[n] + x.y * dots[n + 1];
         to_z[0] += d < share.row + 8 ? add : 0.0f;  // no array has an index that is not known when compiling
         to_z[1] += d < share.row + 8 ? 0.0f : add;
-        const float left = x.x > 1.0f ? 1.0f : x.x, right = x.y > 1.0f ? 1.0f : x.y;
-        store_two<T>(at, left * (first + z[d] * dots[n]), right * (second + z[d] * dots[n + 1]));
+        first = (x.x > 1.0f ? 1.0f : x.x) * (first * inverse[n] + z[d] * dots[n]);
+        second = (x.y > 1.0f ? 1.0f : x.y) * (second * inverse[n + 1] + z[d] * dots[n + 1]);
       }
+    });
+    if constexpr (map == Map::elu1) {  // the divided queries are below 1 / z, which half types hold
+      __syncthreads();
+      scale_positions<T, W>(tile, inverse);
+      __syncthreads();
+    }
+    add_over_positions<T>(sums, tile, share.row, incoming, column);
+    __syncthreads();  // the tile is read; from here on it holds the gradient
+    each_two(slope, share.row, position, [&](int d, int n, float first, float second) {
+      store_two<T>(&cell<T>(tile, d, n), first, second);
     });
     __syncthreads();
     store<T, W>(tile, place_at(to, t));

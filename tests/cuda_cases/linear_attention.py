@@ -163,7 +163,7 @@ def reference(problem: Problem) -> tuple[Tensor, ...]:
 
 # Widths are padded to 32, 64 or 128; a tile has 64 positions of a half type, or 32.
 CASES = {
-    "one": inputs(1, 1, 1, 16, 16),
+    "one": inputs(1, 1, 1, 16, 16, memory=1),
     "packed, aligned": inputs(2, 2, 128, 32, 32, last=True, packed=True, memory=3),
     "channels first, a rest": inputs(1, 2, 101, 32, 20, last=True),
     "tokens, masked": inputs(2, 1, 72, 24, 40, "scale", mask="some"),

@@ -1,0 +1,54 @@
+"""csrc/cuda/linear_attention_backward.cu on the CPU: what to run, and which changes of it must be noticed."""
+
+from __future__ import annotations
+
+import torch
+from cuda_cases.linear_attention import CASES, MAPS, NO_VIEW, PRODUCTS, TILE, TOLERANCE, Problem, shrunk
+from cuda_shim import Kernels, Mutant, Op
+from torch import Tensor
+
+from iqazoo.ops.linear_attention_reference import reference_linear_attention
+
+
+def run(kernels: Kernels, problem: Problem) -> tuple[Tensor, ...]:
+    """Gradients of q, k, v and the memory, summed over the batch."""
+    dtype, batch = problem.q.dtype, len(problem.q)
+    like = (problem.q, problem.k, problem.v)
+    if problem.packed:
+        packed = kernels.empty(batch, 3, *problem.q.shape[1:], dtype=dtype)
+        gradients = packed.unbind(1)
+    else:
+        gradients = tuple(kernels.empty(*x.shape, dtype=dtype) for x in like)
+    to_memory = tuple(kernels.empty(batch, *m.shape, dtype=torch.float32) for m in problem.memory)
+    sums = tuple(x.float() for x in problem.sums())
+    size = kernels.module.linear_attention_backward_scratch(*problem.sizes)
+    scratch = kernels.empty(size, dtype=torch.float32)
+    tensors, memory = problem.arguments()
+    moving = tuple(map(problem.view, (problem.grad, *gradients, *to_memory)))
+    views = (*tensors, *memory, *moving, *(() if to_memory else (NO_VIEW,) * 2))
+    kernels("linear_attention_backward", *sums, *views, *problem.numbers(), scratch, False, dtype=dtype)
+    found = (*(x.cpu() for x in gradients), *(x.cpu().double().sum(0) for x in to_memory))
+    return shrunk(found, expected(problem), dtype)
+
+
+def expected(problem: Problem) -> tuple[Tensor, ...]:
+    """The same in float64."""
+    learned = [x.double().requires_grad_() for x in (problem.q, problem.k, problem.v, *problem.memory)]
+    memory = tuple(learned[3:]) or None
+    out = reference_linear_attention(*learned[:3], mask=problem.mask, memory=memory, **problem.options)
+    return torch.autograd.grad(out, learned, problem.grad.double())
+
+
+def reference(problem: Problem) -> tuple[Tensor, ...]:
+    wanted = expected(problem)
+    return shrunk(wanted, wanted, torch.float64)
+
+
+OP = Op(
+    source="linear_attention_backward",
+    cases=CASES,
+    run=run,
+    reference=reference,
+    tolerance=TOLERANCE,
+    mutants=(),
+)
