@@ -185,7 +185,7 @@ class Kernels:
         return tensor
 
     def __call__(self, op: str, *arguments: Any, dtype: torch.dtype | None = None) -> None:
-        """Run the kernel `op` for a dtype, that of the first argument by default; arguments are tensors, views, numbers.
+        """Run the kernel `op` on tensors, views and numbers, for a dtype, that of the first argument by default.
 
         Tensors not from `empty` must stay as they are. Address 0 stands for an array that is not wanted.
         """

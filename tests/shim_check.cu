@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/launch.h"
+#include "cuda/mma.h"
 
 extern "C" void iqazoo_shim_order(int order, unsigned seed);
 
@@ -99,6 +100,53 @@ __global__ void past_a_shared_array(int* out) {
   out[0] = 1;
 }
 
+// Each thread reads what its right neighbour wrote into `count` floats.
+__global__ void dynamic_neighbours(float* out, int count) {
+  IQAZOO_DYNAMIC_SHARED(bytes);
+  auto* values = reinterpret_cast<float*>(bytes);
+  values[threadIdx.x] = static_cast<float>(threadIdx.x);
+  __syncthreads();
+  out[threadIdx.x] = values[(threadIdx.x + 1) % count];
+}
+
+__global__ void past_dynamic_memory() {
+  IQAZOO_DYNAMIC_SHARED(bytes);
+  bytes[threadIdx.x] = 0;
+}
+
+// The fragments of four 8 x 8 matrices in shared memory; row r of matrix m is [m][r].
+template <bool transposed>
+__global__ void fragments(uint32_t* out) {
+  IQAZOO_SHARED(uint16_t, matrices, 4 * 8 * 8);
+  for (int i = threadIdx.x; i < 4 * 8 * 8; i += 32) matrices[i] = static_cast<uint16_t>(i);
+  __syncwarp();
+  uint32_t parts[4];
+  iqazoo::cuda::load_matrices<transposed>(parts, &matrices[8 * threadIdx.x]);
+  for (int m = 0; m < 4; ++m) out[4 * threadIdx.x + m] = parts[m];
+}
+
+// sum += a b for a [16][16], b [16][8], sum [16][8], each lane gathering its fragments from global memory.
+template <typename T>
+__global__ void product(const T* a, const T* b, float* sum) {
+  const int g = threadIdx.x / 4, t = threadIdx.x % 4;
+  const auto two = [](T low, T high) { return low.bits | uint32_t{high.bits} << 16; };
+  const auto left = [&](int row, int k) { return two(a[row * 16 + k], a[row * 16 + k + 1]); };
+  const auto right = [&](int k) { return two(b[k * 8 + g], b[(k + 1) * 8 + g]); };
+  const uint32_t parts[4] = {left(g, 2 * t), left(g + 8, 2 * t), left(g, 2 * t + 8), left(g + 8, 2 * t + 8)};
+  float mine[4];
+  for (int i = 0; i < 4; ++i) mine[i] = sum[(g + i / 2 * 8) * 8 + 2 * t + i % 2];
+  iqazoo::cuda::multiply_add<T>(mine, parts, right(2 * t), right(2 * t + 8));
+  for (int i = 0; i < 4; ++i) sum[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = mine[i];
+}
+
+__global__ void a_product_without_a_lane(float* out) {
+  float sum[4] = {};
+  const uint32_t zeros[4] = {};
+  if (threadIdx.x == 7) return;
+  iqazoo::cuda::multiply_add<iqazoo::float16>(sum, zeros, 0, 0);
+  out[0] = sum[0];
+}
+
 int failures = 0;
 
 void expect(bool right, const char* what) {
@@ -146,6 +194,56 @@ void check_coordinates() {
   }
 }
 
+void check_dynamic_memory() {
+  std::vector<float> out(64);
+  IQAZOO_LAUNCH_SHARED(dynamic_neighbours, 2, 64, 64 * sizeof(float), nullptr, out.data(), 64);
+  for (int i = 0; i < 64; ++i) expect(out[i] == (i + 1) % 64, "dynamic_neighbours");
+  expect_error("no error", "dynamic_neighbours");
+  IQAZOO_LAUNCH_SHARED(past_dynamic_memory, 1, 33, 32, nullptr);
+  expect_error("past the end of a shared array", "past_dynamic_memory");
+  IQAZOO_LAUNCH_SHARED(past_dynamic_memory, 1, 32, 1 << 20, nullptr);
+  expect_error("invalid configuration", "more shared memory than there is");
+}
+
+void check_fragments() {
+  std::vector<uint32_t> out(32 * 4);
+  const auto two = [](int low, int high) { return static_cast<uint32_t>(low | high << 16); };
+  IQAZOO_LAUNCH((fragments<false>), 1, 32, nullptr, out.data());
+  for (int i = 0; i < 32 * 4; ++i) {
+    const int start = i % 4 * 64 + i / 16 * 8 + i / 4 % 4 * 2;
+    expect(out[i] == two(start, start + 1), "fragments");
+  }
+  IQAZOO_LAUNCH((fragments<true>), 1, 32, nullptr, out.data());
+  for (int i = 0; i < 32 * 4; ++i) {
+    const int start = i % 4 * 64 + i / 4 % 4 * 16 + i / 16;
+    expect(out[i] == two(start, start + 8), "transposed fragments");
+  }
+}
+
+template <typename T>
+void check_product() {
+  std::vector<T> a(16 * 16), b(16 * 8);
+  std::vector<float> sum(16 * 8, 3.0f);
+  for (int i = 0; i < 16 * 16; ++i) a[i] = iqazoo::from_float<T>(static_cast<float>(i * 7 % 11 - 5));
+  for (int i = 0; i < 16 * 8; ++i) b[i] = iqazoo::from_float<T>(static_cast<float>(i * 5 % 13 - 6));
+  IQAZOO_LAUNCH(product<T>, 1, 32, nullptr, a.data(), b.data(), sum.data());
+  for (int i = 0; i < 16 * 8; ++i) {
+    float want = 3.0f;
+    for (int k = 0; k < 16; ++k) want += to_float(a[i / 8 * 16 + k]) * to_float(b[k * 8 + i % 8]);
+    expect(sum[i] == want, "product");
+  }
+}
+
+void check_matrices() {
+  check_fragments();
+  check_product<iqazoo::bfloat16>();
+  check_product<iqazoo::float16>();
+  expect_error("no error", "matrices");
+  float out = 0;
+  IQAZOO_LAUNCH(a_product_without_a_lane, 1, 32, nullptr, &out);
+  expect_error("without all lanes", "a_product_without_a_lane");
+}
+
 void check_errors() {
   int out = 0;
   IQAZOO_LAUNCH(some_end_early, 2, 64, nullptr, &out);
@@ -174,6 +272,8 @@ int main() {
     check_sums<double>();
     check_collectives();
     check_coordinates();
+    check_dynamic_memory();
+    check_matrices();
     check_errors();
   }
   return failures != 0;

@@ -60,7 +60,7 @@ __device__ __forceinline__ void add_over_positions(float (&sum)[kGroups][4], con
     }
   } else {
     const int matrix = lane / 8, line = lane % 8;
-#pragma unroll(kGroups > 8 ? 1 : 4)  // so many sums leave no registers for what is loaded early
+#pragma unroll(kGroups > 8 ? 1 : kGroups > 4 ? 2 : 4)  // so many sums leave no registers for what is loaded early
     for (int n = 0; n < kPositions<T>; n += 16) {
       uint32_t left[4];
       load_matrices<false>(left, piece_at<T, kTileRow>(a, row + matrix % 2 * 8 + line, n + matrix / 2 * 8));

@@ -82,7 +82,7 @@ class Problem:
 def inputs(
     batch: int, heads: int, positions: int, features: int, width: int, q_map: str = "softmax", **more: object
 ) -> Callable[[torch.dtype], tuple[Problem]]:
-    """A problem; `more` are memory (columns), mask, last, packed, spread of logits, and `put` in some keys."""
+    """A problem; `more` are the options of `problem`."""
 
     def make(dtype: torch.dtype) -> tuple[Problem]:
         return (problem(dtype, (batch, heads, positions, features, width), q_map, **more),)
@@ -101,8 +101,13 @@ def problem(
     packed: bool = False,
     spread: float = 1.0,
     put: float | None = None,
+    until: int = 1,
+    bias: float = 0.0,
 ) -> Problem:
-    """Random numbers of about 1; put goes into all keys of one feature where it is -inf, else into one key."""
+    """Normal numbers, queries and keys times `spread`; `put` goes into a feature's first keys, `until` of them.
+
+    The gradient is around `bias`, all times the positions: so gradients of the keys are of about 1.
+    """
     batch, heads, positions, features, width = sizes
     generator = torch.Generator().manual_seed(sum(sizes))
 
@@ -117,14 +122,14 @@ def problem(
     q, k = q.mul_(spread), k.mul_(spread)
     if put is not None:
         keys = k.mT if last else k
-        keys[0, 0, : positions if put == -math.inf else 1, 3] = put
+        keys[0, 0, :until, 3] = put
     taken = torch.rand(batch, positions, generator=generator) < 0.7 if mask else None
     if taken is not None and mask == "all":
         taken[0] = False
     if taken is not None:  # what is hidden must not matter
         v.masked_fill_(~taken[:, None, None, :] if last else ~taken[:, None, :, None], math.nan)
     learned = tuple(normal(1, heads, memory, size)[0] for size in (features, width)) if memory else ()
-    grad = positions * normal(*shapes[2])  # gradients of the keys are of about 1 then
+    grad = positions * (normal(*shapes[2]) + bias)
     return Problem(q, k, v, grad, taken, learned, q_map, last, packed)
 
 
@@ -175,7 +180,10 @@ CASES = {
     "scale, packed": inputs(1, 1, 40, 64, 64, "scale", last=True, packed=True),
     "large logits": inputs(1, 1, 70, 16, 16, spread=40.0),
     "nan": inputs(1, 2, 70, 16, 16, put=math.nan),
-    "-inf": inputs(1, 2, 70, 16, 16, put=-math.inf),
+    "-inf": inputs(1, 2, 70, 16, 16, put=-math.inf, until=70),
+    "-inf at first": inputs(1, 1, 130, 16, 16, put=-math.inf, until=65),
+    "sums beyond float16": inputs(1, 1, 1300, 16, 16, bias=4.0, last=True),
+    "sums beyond float16, elu1": inputs(1, 1, 700, 16, 16, "elu1", spread=30.0),
     "all masked": inputs(2, 1, 40, 16, 16, mask="all"),
     "all masked, elu1": inputs(2, 1, 40, 16, 16, "elu1", mask="all"),
     "only memory": inputs(1, 1, 0, 16, 16, memory=3),
@@ -190,6 +198,90 @@ OP = Op(
     reference=reference,
     tolerance=TOLERANCE,
     mutants=(
+        Mutant(
+            "tiles written while they are read",
+            "    __syncthreads();\n    deposit<T, W>(next_keys",
+            "    deposit<T, W>(next_keys",
+        ),
+        Mutant(
+            "tiles mapped before they are written",
+            "    __syncthreads();\n    if constexpr (softmax) {\n      exp",
+            "    if constexpr (softmax) {\n      exp",
+        ),
+        Mutant(
+            "products before the map", "hide<T, W>(values, taken);\n    __syncthreads();", "hide<T, W>(values, taken);"
+        ),
+        Mutant("earlier sums that do not decay", "context[j][0] *= upper;", ""),
+        Mutant("the decay of a wrong row", "% kLanes / 4 + 8];", "% kLanes / 4];"),
+        Mutant("hidden values that count", "if (here.mask) hide", "if (false) hide"),
+        Mutant("a tile dropped", "tile < part.last; ++tile", "tile + 1 < part.last; ++tile"),
+        Mutant("a feature's total of one lane", "total = warp_sum(sums.total[r])", "total = sums.total[r]"),
+        Mutant("a context past its end", "e + 1 < width) out", "e < width) out"),
         Mutant("a part dropped", "s < splits; ++s) sum +=", "s + 1 < splits; ++s) sum +="),
+        Mutant("a part's total not weighed", "totals[s * size] * weight(s)", "totals[s * size]"),
+        Mutant("infinity less infinity", "!softmax || tops[s * size] == top ?", "!softmax ?"),
+        Mutant("output over queries that are read", "__syncthreads();  // the tile is read", "// the tile is read"),
+        Mutant(
+            "output stored before it is written", "    __syncthreads();\n    store<T, W>(tile", "    store<T, W>(tile"
+        ),
+        Mutant("the neighbour's divisor", "inverse[n + 1] : scale", "inverse[n] : scale"),
+        Mutant("another head's context", "context + part.head * features", "context + part.b * features"),
+        Mutant("shared memory too small", "2 * kTileBytes<W> + W * sizeof(float);", "2 * kTileBytes<W>;"),
+        Mutant(
+            "a position past the end", "position + k * positions < count", "position + k * positions <= count", TILE
+        ),
+        Mutant(
+            "a piece past the end",
+            "from.count, kVector<T> - 1)) {\n      pieces",
+            "from.count, 0)) {\n      pieces",
+            TILE,
+        ),
+        Mutant("a feature past the end", "row + k * rows < features &&", "row + k * rows <= features &&", TILE),
+        Mutant("a column left out", "column + 1 < columns ?", "column + 2 < columns ?", TILE),
+        Mutant(
+            "a warp's maxima left out",
+            "other < kWarps<W>; ++other) values",
+            "other < kWarps<W> - 1; ++other) values",
+            MAPS,
+        ),
+        Mutant("sums over maxima", "room + kExchange<T, W>, sum", "room, sum", MAPS),
+        Mutant(
+            "a vote that some lanes skip",
+            "rises = __any_sync(~0u, rises);",
+            "if (rises) rises = __any_sync(~0u, rises);",
+            MAPS,
+        ),
+        Mutant("the maximum of one lane", "      top = warp_max(top);\n", "", MAPS),
+        Mutant("-inf less -inf", "sums.top[r] == -INFINITY ? 0.0f : sums.top[r]", "sums.top[r]", MAPS),
+        Mutant("memory for positions", "(early ? tile : tile - split.memory_tiles)", "tile", SPLIT),
+        Mutant("all parts alike", "split.splits * split.each;", "split.splits;", SPLIT),
+        Mutant(
+            "a part past the end",
+            "first + split.each < split.tiles ? first + split.each : split.tiles",
+            "first + split.each",
+            SPLIT,
+        ),
+        Mutant("sums too large for a half", "map == Map::elu1 && power <", "false && power <", SPLIT, torch.float16),
+        Mutant(
+            "rows of a fragment turned",
+            "row + matrix % 2 * 8 + line, n + matrix / 2 * 8",
+            "row + matrix / 2 * 8 + line, n + matrix % 2 * 8",
+            PRODUCTS,
+            torch.bfloat16,
+        ),
+        Mutant(
+            "columns of a fragment turned",
+            "below, n + matrix % 2 * 8",
+            "below, n + matrix / 2 * 8",
+            PRODUCTS,
+            torch.bfloat16,
+        ),
+        Mutant(
+            "a group twice",
+            "multiply_add<T>(sum[j + 1], left, right[2], right[3]);\n      }\n    }\n  }\n}\n\n// sum[j] = over",
+            "multiply_add<T>(sum[j + 1], left, right[0], right[1]);\n      }\n    }\n  }\n}\n\n// sum[j] = over",
+            PRODUCTS,
+            torch.bfloat16,
+        ),
     ),
 )

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 from cuda_shim import CSRC, DTYPES, ORDERS, Builder, all_ops, build_program, compiler, same_bits
 
 TESTS = Path(__file__).parents[1]
