@@ -99,6 +99,7 @@ def problem(
     mask: str = "",
     last: bool = False,
     packed: bool = False,
+    turned: bool = False,
     spread: float = 1.0,
     put: float | None = None,
     until: int = 1,
@@ -106,7 +107,8 @@ def problem(
 ) -> Problem:
     """Normal numbers, queries and keys times `spread`; `put` goes into a feature's first keys, `until` of them.
 
-    The gradient is around `bias`, all times the positions: so gradients of the keys are of about 1.
+    q, k and v are `turned` where they lie in memory as the other layout has them. The gradient is around `bias`, all
+    times the positions: so gradients of the keys are of about 1.
     """
     batch, heads, positions, features, width = sizes
     generator = torch.Generator().manual_seed(sum(sizes))
@@ -119,6 +121,8 @@ def problem(
     q, k, v = (normal(*shape) for shape in shapes)
     if packed:
         q, k, v = torch.stack((q, k, v), 1).unbind(1)
+    if turned:
+        q, k, v = (x.mT.contiguous().mT for x in (q, k, v))
     q, k = q.mul_(spread), k.mul_(spread)
     if put is not None:
         keys = k.mT if last else k
@@ -173,6 +177,7 @@ CASES = {
     "channels first, a rest": inputs(1, 2, 101, 32, 20, last=True),
     "tokens, masked": inputs(2, 1, 72, 24, 40, "scale", mask="some"),
     "tokens, aligned": inputs(1, 2, 64, 32, 32),
+    "tokens that lie like channels": inputs(1, 1, 136, 32, 32, turned=True),
     "sums merged": inputs(1, 1, 850, 16, 16, last=True, memory=70),
     "wide": inputs(1, 1, 70, 72, 128, memory=2),
     "elu1": inputs(2, 1, 90, 17, 33, "elu1", mask="some", memory=5, last=True),
@@ -212,19 +217,15 @@ OP = Op(
             "products before the map", "hide<T, W>(values, taken);\n    __syncthreads();", "hide<T, W>(values, taken);"
         ),
         Mutant("earlier sums that do not decay", "context[j][0] *= upper;", ""),
-        Mutant("the decay of a wrong row", "% kLanes / 4 + 8];", "% kLanes / 4];"),
         Mutant("hidden values that count", "if (here.mask) hide", "if (false) hide"),
         Mutant("a tile dropped", "tile < part.last; ++tile", "tile + 1 < part.last; ++tile"),
-        Mutant("a feature's total of one lane", "total = warp_sum(sums.total[r])", "total = sums.total[r]"),
         Mutant("a context past its end", "e + 1 < width) out", "e < width) out"),
         Mutant("a part dropped", "s < splits; ++s) sum +=", "s + 1 < splits; ++s) sum +="),
         Mutant("a part's total not weighed", "totals[s * size] * weight(s)", "totals[s * size]"),
-        Mutant("infinity less infinity", "!softmax || tops[s * size] == top ?", "!softmax ?"),
         Mutant("output over queries that are read", "__syncthreads();  // the tile is read", "// the tile is read"),
         Mutant(
             "output stored before it is written", "    __syncthreads();\n    store<T, W>(tile", "    store<T, W>(tile"
         ),
-        Mutant("the neighbour's divisor", "inverse[n + 1] : scale", "inverse[n] : scale"),
         Mutant("another head's context", "context + part.head * features", "context + part.b * features"),
         Mutant("shared memory too small", "2 * kTileBytes<W> + W * sizeof(float);", "2 * kTileBytes<W>;"),
         Mutant(
@@ -236,15 +237,6 @@ OP = Op(
             "from.count, 0)) {\n      pieces",
             TILE,
         ),
-        Mutant("a feature past the end", "row + k * rows < features &&", "row + k * rows <= features &&", TILE),
-        Mutant("a column left out", "column + 1 < columns ?", "column + 2 < columns ?", TILE),
-        Mutant(
-            "a warp's maxima left out",
-            "other < kWarps<W>; ++other) values",
-            "other < kWarps<W> - 1; ++other) values",
-            MAPS,
-        ),
-        Mutant("sums over maxima", "room + kExchange<T, W>, sum", "room, sum", MAPS),
         Mutant(
             "a vote that some lanes skip",
             "rises = __any_sync(~0u, rises);",
@@ -254,7 +246,6 @@ OP = Op(
         Mutant("the maximum of one lane", "      top = warp_max(top);\n", "", MAPS),
         Mutant("-inf less -inf", "sums.top[r] == -INFINITY ? 0.0f : sums.top[r]", "sums.top[r]", MAPS),
         Mutant("memory for positions", "(early ? tile : tile - split.memory_tiles)", "tile", SPLIT),
-        Mutant("all parts alike", "split.splits * split.each;", "split.splits;", SPLIT),
         Mutant(
             "a part past the end",
             "first + split.each < split.tiles ? first + split.each : split.tiles",
@@ -273,13 +264,6 @@ OP = Op(
             "columns of a fragment turned",
             "below, n + matrix % 2 * 8",
             "below, n + matrix / 2 * 8",
-            PRODUCTS,
-            torch.bfloat16,
-        ),
-        Mutant(
-            "a group twice",
-            "multiply_add<T>(sum[j + 1], left, right[2], right[3]);\n      }\n    }\n  }\n}\n\n// sum[j] = over",
-            "multiply_add<T>(sum[j + 1], left, right[0], right[1]);\n      }\n    }\n  }\n}\n\n// sum[j] = over",
             PRODUCTS,
             torch.bfloat16,
         ),

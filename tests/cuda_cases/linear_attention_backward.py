@@ -67,7 +67,6 @@ OP = Op(
             "dots[thread()] = dot;\n    }\n    __syncthreads();",
             "dots[thread()] = dot;\n    }",
         ),
-        Mutant("no dot", "scale * x.x * (first - dots[n])", "scale * x.x * first"),
         Mutant(
             "gradients over queries that are read",
             "__syncthreads();  // the tile is read; from here on it holds the gradient\n",
@@ -78,29 +77,15 @@ OP = Op(
             "scale_positions<T, W>(tile, inverse);\n      __syncthreads();",
             "scale_positions<T, W>(tile, inverse);",
         ),
-        Mutant(
-            "queries divided before they are read",
-            "      __syncthreads();\n      scale_positions",
-            "      scale_positions",
-        ),
         Mutant("rows of the divisor's gradient mixed", "to_z[1] += d < share.row + 8 ? 0.0f : add", "to_z[1] += add"),
-        Mutant("half of the divisor's gradient", "other < Share<W>::kParts; ++other) sum", "other < 1; ++other) sum"),
         Mutant("a part dropped", "s < splits; ++s) sum +=", "s + 1 < splits; ++s) sum +="),
         Mutant("no scale", "    sum *= factor;\n", ""),
-        Mutant("no offset", "(undo * first + offset[d])", "(undo * first)"),
-        Mutant("another head's offset", "merged.offset[part.head * features + d] : 0", "merged.offset[d] : 0"),
         Mutant("NaN where hidden", "if (here.mask) {  // even", "if (false) {  // even"),
-        Mutant(
-            "values' gradients over keys that are read",
-            "__syncthreads();  // the tiles are read",
-            "// the tiles are read",
-        ),
         Mutant(
             "the first tile of the memory's gradient twice",
             "Place(all.to_memory_k, part.b, part.h, t *",
             "Place(all.to_memory_k, part.b, part.h, 0 *",
         ),
-        Mutant("one batch element for all", "Place(all.to_memory_v, part.b,", "Place(all.to_memory_v, 0,"),
         Mutant("hidden keys that count", "x[i] = taken[i] ? weight : 0.0f", "x[i] = weight"),
         Mutant(
             "shared memory too small",
@@ -110,15 +95,7 @@ OP = Op(
         Mutant(
             "a context too large for a half", "kNarrow<T> ? exponent_of", "false ? exponent_of", None, torch.float16
         ),
-        Mutant("weights left large", "/ (softmax ? kBoost<T> : 1.0f)", "/ 1.0f", None, torch.float16),
-        Mutant("a column too few", "thread() % kLanes / 4 + 8 * i] = to_z", "thread() % kLanes / 4] = to_z"),
         Mutant("a tile's pieces turned", "piece.position + k * piece.positions);\n", "piece.position);\n", TILE),
-        Mutant(
-            "positions too many",
-            "row + k * rows < features && position + k * positions < count",
-            "row + k * rows < features",
-            TILE,
-        ),
         Mutant(
             "a matrix not transposed",
             "transposed ? row + block % 2 * 8 : k",

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cuda_shim import CSRC, DTYPES, ORDERS, Builder, all_ops, build_program, compiler, same_bits
+from cuda_shim import CSRC, DTYPES, ORDERS, all_ops, build_program, compiler, same_bits
 
 TESTS = Path(__file__).parents[1]
 OPS = all_ops()
@@ -20,16 +20,6 @@ CASES = [
 MUTANTS = [pytest.param(op, mutant, id=f"{op.source}-{mutant.name}") for op in OPS for mutant in op.mutants]
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler with Python's headers")
-
-
-@pytest.fixture(scope="session")
-def builder(tmp_path_factory):
-    return Builder(tmp_path_factory.mktemp("cuda_shim"))
-
-
-@pytest.fixture(scope="session")
-def build(builder):
-    return builder.build()
 
 
 def test_every_kernel_is_run_here():
