@@ -211,7 +211,9 @@ int linear_attention_forward(const LinearAttentionInputs<T>& inputs, const linea
   const auto queue = static_cast<cudaStream_t>(stream);
   return attention::for_width(sizes, [&](auto width) -> int {
     constexpr int W = decltype(width)::value;
-    const auto run = [&](auto forward) { return forward(inputs, out, context, normalizer, scratch, sizes, scale, queue); };
+    const auto run = [&](auto forward) {
+      return forward(inputs, out, context, normalizer, scratch, sizes, scale, queue);
+    };
     if (map == Map::softmax) return run(attention::forward<T, W, Map::softmax>);
     if (map == Map::scale) return run(attention::forward<T, W, Map::scale>);
     return run(attention::forward<T, W, Map::elu1>);

@@ -63,8 +63,7 @@ __device__ __forceinline__ void softmax_over_features(unsigned char* tile, int f
   for (int r = 0; r < kRows<W>; ++r) {
 #pragma unroll
     for (int i = 0; i < kFew<T>; ++i) {
-      // Where all features are -inf the difference is NaN, and so is the softmax; rows beyond them must not be.
-      x[r][i] = row + r < features ? expf(x[r][i] - top[i]) : 0.0f;
+      x[r][i] = expf(x[r][i] - top[i]);
       sum[i] += x[r][i];
     }
   }

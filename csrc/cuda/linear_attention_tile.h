@@ -68,7 +68,8 @@ __device__ __forceinline__ float2 load_two(const void* at) {
     return *static_cast<const float2*>(at);
   } else {
     const uint32_t both = *static_cast<const uint32_t*>(at);
-    return make_float2(to_float(T{static_cast<uint16_t>(both & 0xffffu)}), to_float(T{static_cast<uint16_t>(both >> 16)}));
+    const T first{static_cast<uint16_t>(both & 0xffffu)}, second{static_cast<uint16_t>(both >> 16)};
+    return make_float2(to_float(first), to_float(second));
   }
 }
 

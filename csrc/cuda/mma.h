@@ -11,7 +11,7 @@
 namespace iqazoo::cuda {
 
 // Four matrices of 8 x 8 elements from shared memory: lane 8 m + r gives the address of the 16 bytes of row r of matrix
-// m. Part m of the result holds that matrix at (g, 2 t) and (g, 2 t + 1), or at (2 t, g) and (2 t + 1, g) if transposed.
+// m. Part m of the result holds that matrix at (g, 2 t) and (g, 2 t + 1); at (2 t, g) and (2 t + 1, g) if transposed.
 template <bool transposed>
 __device__ __forceinline__ void load_matrices(uint32_t (&parts)[4], const void* row) {
 #if defined(__CUDA_ARCH__)

@@ -207,7 +207,8 @@ bool fits(dim3 grid, dim3 block) {
 
 void launch(dim3 grid, dim3 block, size_t bytes, void (*body)(void*), void* data) {
   const std::lock_guard<std::mutex> alone(running);
-  if (bytes > kMostShared || !fits(grid, block)) return fail(cudaErrorInvalidConfiguration, "invalid configuration argument");
+  const bool possible = bytes <= kMostShared && fits(grid, block);
+  if (!possible) return fail(cudaErrorInvalidConfiguration, "invalid configuration argument");
   kernel = body;
   arguments = data;
   gridDim = grid;

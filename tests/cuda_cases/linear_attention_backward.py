@@ -9,6 +9,9 @@ from torch import Tensor
 
 from iqazoo.ops.linear_attention_reference import reference_linear_attention
 
+KEYS = "cuda/linear_attention_keys.h"
+QUERIES = "cuda/linear_attention_queries.h"
+
 
 def run(kernels: Kernels, problem: Problem) -> tuple[Tensor, ...]:
     """Gradients of q, k, v and the memory, summed over the batch."""
@@ -55,45 +58,54 @@ OP = Op(
             "tiles written while they are read",
             "    __syncthreads();\n    deposit<T, W>(next, tile",
             "    deposit<T, W>(next, tile",
+            QUERIES,
         ),
-        Mutant("a warp's features left out", "warp < W / 16; ++warp", "warp < W / 16 - 1; ++warp"),
+        Mutant("a warp's features left out", "warp < W / 16; ++warp", "warp < W / 16 - 1; ++warp", QUERIES),
         Mutant(
             "sums read before they are written",
-            "    __syncthreads();\n    if (map != Map::scale && thread()",
-            "    if (map != Map::scale && thread()",
+            "    __syncthreads();\n    if constexpr (map != Map::scale) join",
+            "    if constexpr (map != Map::scale) join",
+            QUERIES,
         ),
         Mutant(
             "dots read before they are written",
-            "dots[thread()] = dot;\n    }\n    __syncthreads();",
-            "dots[thread()] = dot;\n    }",
+            "(room, inverse, dots);\n    __syncthreads();",
+            "(room, inverse, dots);",
+            QUERIES,
         ),
         Mutant(
             "gradients over queries that are read",
             "__syncthreads();  // the tile is read; from here on it holds the gradient\n",
             "",
+            QUERIES,
         ),
         Mutant(
             "queries used before they are divided",
             "scale_positions<T, W>(tile, inverse);\n      __syncthreads();",
             "scale_positions<T, W>(tile, inverse);",
+            QUERIES,
         ),
-        Mutant("rows of the divisor's gradient mixed", "to_z[1] += d < share.row + 8 ? 0.0f : add", "to_z[1] += add"),
+        Mutant(
+            "rows of the divisor's gradient mixed", "to_z[1] += d < row + 8 ? 0.0f : add", "to_z[1] += add", QUERIES
+        ),
         Mutant("a part dropped", "s < splits; ++s) sum +=", "s + 1 < splits; ++s) sum +="),
         Mutant("no scale", "    sum *= factor;\n", ""),
-        Mutant("NaN where hidden", "if (here.mask) {  // even", "if (false) {  // even"),
+        Mutant("NaN where hidden", "if (here.mask) {  // even", "if (false) {  // even", KEYS),
         Mutant(
             "the first tile of the memory's gradient twice",
             "Place(all.to_memory_k, part.b, part.h, t *",
             "Place(all.to_memory_k, part.b, part.h, 0 *",
+            KEYS,
         ),
-        Mutant("hidden keys that count", "x[i] = taken[i] ? weight : 0.0f", "x[i] = weight"),
+        Mutant("hidden keys that count", "x[i] = taken[i] ? weight : 0.0f", "x[i] = weight", KEYS),
         Mutant(
             "shared memory too small",
             "2 * kTileBytes<W> + 2 * W * sizeof(float);",
             "2 * kTileBytes<W> + W * sizeof(float);",
+            KEYS,
         ),
         Mutant(
-            "a context too large for a half", "kNarrow<T> ? exponent_of", "false ? exponent_of", None, torch.float16
+            "a context too large for a half", "kNarrow<T> ? exponent_of", "false ? exponent_of", KEYS, torch.float16
         ),
         Mutant("a tile's pieces turned", "piece.position + k * piece.positions);\n", "piece.position);\n", TILE),
         Mutant(
@@ -106,6 +118,6 @@ OP = Op(
         Mutant(
             "rows of the tile turned", "k + block % 2 * 8 + line;", "k + block / 2 * 8 + line;", PRODUCTS, torch.float16
         ),
-        Mutant("softmax over padding", "row + r < features ? expf", "true ? expf", MAPS),
+        Mutant("softmax over padding", "if (row + r >= features) x", "if (false) x", MAPS),
     ),
 )

@@ -21,8 +21,8 @@ linear_attention::View<T> view_at(const Five& five) {
 
 template <typename T>
 void bind_linear_attention_of(py::module_& module, const std::string& dtype) {
-  // The last number before the scratch says whether the op is causal, which Python does not send here; the one behind
-  // it whether float32 may lose digits, which it never does.
+  // Two arguments are there for all backends alike: `causal` is false, as Python keeps such calls from the GPU, and
+  // float32 is exact whether `tf32` would be allowed or not.
   module.def(
       ("linear_attention_forward_" + dtype).c_str(),
       [](Address context, Address normalizer, Five q, Five k, Five v, Five memory_k, Five memory_v, Five out,
