@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from cuda_shim import Kernels, Mutant, Op, View
@@ -160,8 +161,9 @@ def run(kernels: Kernels, problem: Problem) -> tuple[Tensor, ...]:
 
 def expected(problem: Problem) -> tuple[Tensor, ...]:
     """The same in float64."""
-    q, k, v, *memory = (x.double() for x in (problem.q, problem.k, problem.v, *problem.memory))
-    out = reference_linear_attention(q, k, v, mask=problem.mask, memory=tuple(memory) or None, **problem.options)
+    q, k, v = (x.double() for x in (problem.q, problem.k, problem.v))
+    memory: Any = tuple(x.double() for x in problem.memory) or None
+    out = reference_linear_attention(q, k, v, mask=problem.mask, memory=memory, **problem.options)
     return out, *problem.sums()
 
 

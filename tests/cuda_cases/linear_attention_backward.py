@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from cuda_cases.linear_attention import CASES, MAPS, NO_VIEW, PRODUCTS, TILE, TOLERANCE, Problem, shrunk
 from cuda_shim import Kernels, Mutant, Op
@@ -37,7 +39,7 @@ def run(kernels: Kernels, problem: Problem) -> tuple[Tensor, ...]:
 def expected(problem: Problem) -> tuple[Tensor, ...]:
     """The same in float64."""
     learned = [x.double().requires_grad_() for x in (problem.q, problem.k, problem.v, *problem.memory)]
-    memory = tuple(learned[3:]) or None
+    memory: Any = tuple(learned[3:]) or None
     out = reference_linear_attention(*learned[:3], mask=problem.mask, memory=memory, **problem.options)
     return torch.autograd.grad(out, learned, problem.grad.double())
 
