@@ -81,7 +81,7 @@ class Problem:
 
 
 def inputs(
-    batch: int, heads: int, positions: int, features: int, width: int, q_map: str = "softmax", **more: object
+    batch: int, heads: int, positions: int, features: int, width: int, q_map: str = "softmax", **more: Any
 ) -> Callable[[torch.dtype], tuple[Problem]]:
     """A problem; `more` are the options of `problem`."""
 
