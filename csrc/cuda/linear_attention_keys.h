@@ -34,12 +34,10 @@ __device__ __forceinline__ int exponent_of(const float* peaks, int features) {
 template <typename T, int W>
 constexpr int kKeysShared = W * W * sizeof(T) + 2 * kTileBytes<W> + 2 * W * sizeof(float);
 
-// The weights of keys, given the log of their features' sums, times kBoost; or phi of keys.
+// The weights of keys, given the log of their features' sums, times kBoost; or phi of keys. Of all keys: what takes no
+// part is left out when gradients are written.
 template <typename T, int W, bool softmax>
-__device__ __forceinline__ void weigh_keys(unsigned char* tile, const Place<const T>& here, const float* normalizer) {
-  bool taken[kFew<T>];
-#pragma unroll
-  for (int i = 0; i < kFew<T>; ++i) taken[i] = here.takes(first_position<T>() + i);
+__device__ __forceinline__ void weigh_keys(unsigned char* tile, const float* normalizer) {
 #pragma unroll
   for (int r = 0; r < kRows<W>; ++r) {
     const int row = first_row<W>() + r;
@@ -47,8 +45,7 @@ __device__ __forceinline__ void weigh_keys(unsigned char* tile, const Place<cons
     load_few<T>(tile, row, x);
 #pragma unroll
     for (int i = 0; i < kFew<T>; ++i) {
-      const float weight = softmax ? kBoost<T> * expf(x[i] - normalizer[row]) : elu1(x[i]);
-      x[i] = taken[i] ? weight : 0.0f;
+      x[i] = softmax ? kBoost<T> * expf(x[i] - normalizer[row]) : elu1(x[i]);
     }
     store_few<T>(tile, row, x);
   }
@@ -104,7 +101,7 @@ __global__ void __launch_bounds__(kThreads<W>, (kResident<T, W>))
     deposit<T, W>(next_values, values, (early ? all.memory_v : all.v).along_features);
     if (t + 1 < part.last) fetch_tile(t + 1);
     __syncthreads();
-    weigh_keys<T, W, softmax>(keys, here, total);
+    weigh_keys<T, W, softmax>(keys, total);
     __syncthreads();
     float to_keys[kPositionGroups<T, W>][4], to_values[kPositionGroups<T, W>][4];
     multiply<T, W, false>(to_keys, matrix, share.row, values, position);

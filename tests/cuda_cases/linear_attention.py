@@ -101,6 +101,7 @@ def problem(
     last: bool = False,
     packed: bool = False,
     turned: bool = False,
+    padded: bool = False,
     spread: float = 1.0,
     put: float | None = None,
     until: int = 1,
@@ -108,8 +109,9 @@ def problem(
 ) -> Problem:
     """Normal numbers, queries and keys times `spread`; `put` goes into a feature's first keys, `until` of them.
 
-    q, k and v are `turned` where they lie in memory as the other layout has them. The gradient is around `bias`, all
-    times the positions: so gradients of the keys are of about 1.
+    q, k and v are `turned` where they lie in memory as the other layout has them, `padded` where NaN follows each row
+    of positions up to aligned memory. The gradient is around `bias`, all times the positions: so gradients of the keys
+    are of about 1.
     """
     batch, heads, positions, features, width = sizes
     generator = torch.Generator().manual_seed(sum(sizes))
@@ -124,6 +126,8 @@ def problem(
         q, k, v = torch.stack((q, k, v), 1).unbind(1)
     if turned:
         q, k, v = (x.mT.contiguous().mT for x in (q, k, v))
+    if padded:
+        q, k, v = (torch.nn.functional.pad(x, (0, -positions % 8), value=math.nan)[..., :positions] for x in (q, k, v))
     q, k = q.mul_(spread), k.mul_(spread)
     if put is not None:
         keys = k.mT if last else k
@@ -177,6 +181,7 @@ CASES = {
     "one": inputs(1, 1, 1, 16, 16, memory=1),
     "packed, aligned": inputs(2, 2, 128, 32, 32, last=True, packed=True, memory=3),
     "channels first, a rest": inputs(1, 2, 101, 32, 20, last=True),
+    "channels first, padded": inputs(1, 1, 101, 32, 20, last=True, padded=True),
     "tokens, masked": inputs(2, 1, 72, 24, 40, "scale", mask="some"),
     "tokens, aligned": inputs(1, 2, 64, 32, 32),
     "tokens that lie like channels": inputs(1, 1, 136, 32, 32, turned=True),
@@ -248,12 +253,6 @@ OP = Op(
         Mutant("the maximum of one lane", "      top = warp_max(top);\n", "", MAPS),
         Mutant("-inf less -inf", "sums.top[r] == -INFINITY ? 0.0f : sums.top[r]", "sums.top[r]", MAPS),
         Mutant("memory for positions", "(early ? tile : tile - split.memory_tiles)", "tile", SPLIT),
-        Mutant(
-            "a part past the end",
-            "first + split.each < split.tiles ? first + split.each : split.tiles",
-            "first + split.each",
-            SPLIT,
-        ),
         Mutant("sums too large for a half", "map == Map::elu1 && power <", "false && power <", SPLIT, torch.float16),
         Mutant(
             "rows of a fragment turned",

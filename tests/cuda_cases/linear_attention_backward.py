@@ -99,7 +99,7 @@ OP = Op(
             "Place(all.to_memory_k, part.b, part.h, 0 *",
             KEYS,
         ),
-        Mutant("hidden keys that count", "x[i] = taken[i] ? weight : 0.0f", "x[i] = weight", KEYS),
+        Mutant("weights left unboosted", "softmax ? kBoost<T> * expf", "softmax ? expf", KEYS, torch.float16),
         Mutant(
             "shared memory too small",
             "2 * kTileBytes<W> + 2 * W * sizeof(float);",
