@@ -42,9 +42,14 @@ def decode(path: str | os.PathLike[str], *, background: str | None = None) -> to
     """
     import torch
 
+    return torch.from_numpy(decode_array(path, background=background))
+
+
+def decode_array(path: str | os.PathLike[str], *, background: str | None = None) -> np.ndarray:
+    """As `decode`, as an array and without importing torch."""
     backdrop = None if background is None else parse_background(background)
     try:
-        return torch.from_numpy(_flatten(_read(path), backdrop))
+        return _flatten(_read(path), backdrop)
     except InputError as error:
         raise InputError(f"{os.fspath(path)}: {error}") from error.__cause__
     except Exception as error:  # decoders answer broken bytes with anything, from struct.error to MemoryError

@@ -23,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from tyro.extras import SubcommandApp
 
-    from iqazoo.cli import env, info, list, plugins, score, weights
+    from iqazoo.cli import data, env, eval, info, list, plugins, score, weights
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # an arrow or a file's name must not end the run
         sys.stdout.reconfigure(errors="backslashreplace")
     app = SubcommandApp()
-    for command in (list, info, score, plugins, weights, env):
+    for command in (list, info, score, eval, data, plugins, weights, env):
         app.command(name=command.__name__.rsplit(".", 1)[-1])(command.run)
     try:
         return app.cli(prog="iqazoo", description="Image-quality metrics.", args=arguments)
