@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from iqazoo.cli.output import say
 from iqazoo.errors import InputError
 
 
@@ -52,7 +52,9 @@ def run(
                 images, out, counts, seed, workers or os.cpu_count() or 1, lambda made: progress.advance(task, made)
             )
         except OSError as error:
-            raise InputError(f"{out} cannot be written: {error.strerror}; choose another folder, or make room") from error
+            raise InputError(
+                f"{out} cannot be written: {error.strerror}; choose another folder, or make room"
+            ) from error
     print(out)
-    print(f"iqazoo: {train} + {val} triplets and {jnd} pairs; {out / 'README.txt'} says how", file=sys.stderr)
+    say(f"{train} + {val} triplets and {jnd} pairs; {out / 'README.txt'} says how they came about")
     return 0

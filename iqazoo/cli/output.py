@@ -26,6 +26,11 @@ def show(records: Sequence[dict[str, Any]], form: Format, titles: Mapping[str, s
         sys.stdout.write(FORMATS[form](records))
 
 
+def say(message: str) -> None:
+    """Tell people something, on stderr."""
+    print(f"iqazoo: {message}", file=sys.stderr)
+
+
 def _show_table(records: Sequence[dict[str, Any]], titles: Mapping[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from iqazoo import registry
-from iqazoo.cli.output import Format, show
-from iqazoo.errors import InputError, PluginError, WeightsError
+from iqazoo.cli.metrics import usable_device
+from iqazoo.cli.output import Format, say, show
+from iqazoo.errors import InputError, PluginError
 from iqazoo.metric_spec import MetricSpec
 from iqazoo.pairing import Pairing, pair
 from iqazoo.score import table
-from iqazoo.weights import is_present
 
 if TYPE_CHECKING:
     from iqazoo.metric import Metric
@@ -51,7 +50,7 @@ def run(
     specs = _specs(names, reference)
     _check_options(output, batch_size, workers, background)
     pairing = _paired(image, reference)
-    device = _usable_device(device)
+    device = usable_device(device)
     metrics = _created(specs, device)
     from iqazoo.score.engine import score_pairs  # torch comes with it, after all that can be refused without
 
@@ -83,7 +82,7 @@ def _written(records: Sequence[dict[str, Any]], output: Path) -> bool:
     try:
         table.write(records, output)
     except OSError as error:  # the scores are still printed
-        _say(f"{output} could not be written: {error}")
+        say(f"{output} could not be written: {error}")
         return False
     return True
 
@@ -98,7 +97,7 @@ def _specs(names: Sequence[str], reference: Path | None) -> dict[str, MetricSpec
             spec = specs[name] = registry.spec(name)
         except PluginError as error:
             specs[name] = None
-            _say(f"{name} is left out: {error}")
+            say(f"{name} is left out: {error}")
             continue
         if spec.takes_reference and reference is None:
             raise InputError(f"{name} compares with a reference; add --reference PATH")
@@ -109,44 +108,16 @@ def _paired(image: Path, reference: Path | None) -> Pairing:
     pairing = pair(image, reference)
     for side, files in (("image", pairing.unmatched_images), ("reference", pairing.unmatched_references)):
         for file in files:
-            _say(f"{side} without partner: {file}")
+            say(f"{side} without partner: {file}")
     if not pairing.pairs:
         raise InputError(f"no file in {image} has a partner in {reference}; partners share the path without suffix")
     return pairing
 
 
-def _usable_device(device: str | None) -> str:
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        raise InputError(f"--device {device} cannot be used: {error}") from error
-    return device
-
-
 def _created(specs: Mapping[str, MetricSpec | None], device: str) -> dict[str, Metric]:
     """The metrics that can be had; each other one is told on stderr, and its column stays empty."""
-    from iqazoo.factory import create
-
-    metrics = {}
-    for name, spec in specs.items():
-        try:
-            if spec is not None:
-                metrics[name] = create(name, device=device)
-        except PluginError as error:
-            _say(f"{name} is left out: {error}")
-        except WeightsError as error:
-            _say(f"{name} is left out: {_in_one_line(error, name, spec)}")
-    return metrics
-
-
-def _in_one_line(error: WeightsError, name: str, spec: MetricSpec | None) -> str:
-    if spec and not all(map(is_present, spec.weights)):  # a download that failed has much to say
-        return f"{str(error).splitlines()[0].rstrip(':')}; `iqazoo weights fetch {name}` says why"
-    return " ".join(str(error).split())
+    made = {name: create_or_say(name, spec, device) for name, spec in specs.items() if spec is not None}
+    return {name: metric for name, metric in made.items() if metric is not None}
 
 
 def _with_progress(rows: Iterable[table.Row], total: int) -> Iterator[table.Row]:
@@ -163,7 +134,3 @@ def _for_people(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     columns = {c: [r[c] for r in shown if isinstance(r[c], float)] for c in shown[0]}
     means = {c: math.fsum(values) / len(values) if values else None for c, values in columns.items()}
     return [*shown, {**means, "id": "mean"}] if len(shown) > 1 else shown
-
-
-def _say(message: str) -> None:
-    print(f"iqazoo: {message}", file=sys.stderr)

@@ -38,7 +38,7 @@ def motion_blur(pixels: Pixels, severity: float, rng: np.random.Generator) -> Pi
     """A hand that moved: the mean along a line of up to 13 pixels in any direction."""
     angle = rng.uniform(0, math.pi)
     reach = 6 * severity * np.linspace(-1, 1, 13)
-    return np.mean([_moved(pixels, r * math.sin(angle), r * math.cos(angle)) for r in reach], axis=0, dtype=np.float32)
+    return sum(_moved(pixels, r * math.sin(angle), r * math.cos(angle)) for r in reach) / np.float32(len(reach))
 
 
 def ringing(pixels: Pixels, severity: float, rng: np.random.Generator) -> Pixels:
