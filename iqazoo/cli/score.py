@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from iqazoo import registry
-from iqazoo.cli.metrics import usable_device
+from iqazoo.cli.metrics import create_or_say, usable_device
 from iqazoo.cli.output import Format, say, show
 from iqazoo.errors import InputError, PluginError
 from iqazoo.metric_spec import MetricSpec

@@ -72,9 +72,9 @@ def jpeg(pixels: Pixels, severity: float, rng: np.random.Generator) -> Pixels:
 
 
 def banding(pixels: Pixels, severity: float, rng: np.random.Generator) -> Pixels:
-    """Too few shades: from 20 down to 2 in each channel."""
-    steps = round(19 * (1 / 19) ** severity)
-    return np.round(pixels * steps) / steps
+    """Too few shades: steps of up to half the range in each channel."""
+    step = np.float32(0.5 * severity)
+    return np.round(pixels / step) * step
 
 
 def dropped_blocks(pixels: Pixels, severity: float, rng: np.random.Generator) -> Pixels:
@@ -155,10 +155,10 @@ FAMILIES = {
     "dropped_blocks": Family("compression", dropped_blocks),
     "downsampling": Family("resampling", downsampling),
     "mosaic": Family("resampling", mosaic),
-    "tint": Family("color", tint),
-    "desaturation": Family("color", desaturation),
-    "hue_rotation": Family("color", hue_rotation),
-    "contrast_loss": Family("color", contrast_loss),
+    "tint": Family("tone", tint),
+    "desaturation": Family("tone", desaturation),
+    "hue_rotation": Family("tone", hue_rotation),
+    "contrast_loss": Family("tone", contrast_loss),
     "warp": Family("geometry", warp),
     "colour_fringes": Family("geometry", colour_fringes),
     "ghost": Family("geometry", ghost),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from iqazoo.atomic import replacing
 from iqazoo.errors import InputError
@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".svg")
 LABELS = {"2afc": "2AFC agreement (%)", "jnd": "JND average precision (%)"}
 BEGIN = {"2afc": 50.0, "jnd": 0.0}
 """Where the bars begin, unless an interval reaches below: half of all triplets are right by chance."""
-LIMITS = {HUMAN: "dashed", BEST: "dotted"}
+LIMITS: dict[str, Literal["dashed", "dotted"]] = {HUMAN: "dashed", BEST: "dotted"}
 
 
 def check_chart(path: Path) -> None:

@@ -19,7 +19,7 @@ def save_judgment(path, value):
 
 
 def make_two_afc(root, split="train", counts=None, size=(64, 64)):
-    """Write `counts` = {subset: rows}; image k of row i is drawn from the seed (subset, i, k), the judgment is i / 10."""
+    """Write `counts` = {subset: rows}; image k of row i comes of the seed (subset, i, k), the judgment is i / 10."""
     for number, (subset, count) in enumerate((counts or {"traditional": 3, "cnn": 2}).items()):
         home = root / "2afc" / split / subset
         for i in range(count):

@@ -1,0 +1,146 @@
+"""Which files make up a set, and what is said of those that are missing."""
+
+import os
+
+import pytest
+from judged_images import make_jnd, make_table, make_two_afc, save_image, save_judgment
+
+from iqazoo.data.listing import list_bapps, list_table
+from iqazoo.errors import InputError
+
+
+def names(listing):
+    return [(row.subset, *(os.path.basename(image) for image in row.images)) for row in listing.rows]
+
+
+def test_rows_pair_by_stem_in_the_order_of_the_paper(tmp_path):
+    make_two_afc(tmp_path, "val", {"zebra": 1, "color": 1, "ape": 1, "cnn": 2, "traditional": 1})
+    (tmp_path / "2afc" / "val" / ".hidden").mkdir()
+    (tmp_path / "2afc" / "val" / "cnn" / "ref" / ".000007.png").write_bytes(b"")
+    (tmp_path / "2afc" / "val" / "cnn" / "ref" / "notes.txt").write_bytes(b"")
+    listing = list_bapps(tmp_path, "2afc", "val")
+    assert [row.subset for row in listing.rows] == ["traditional", "cnn", "cnn", "color", "ape", "zebra"]
+    assert names(listing)[2] == ("cnn", "000001.png", "000001.png", "000001.png")
+    assert [os.path.basename(os.path.dirname(image)) for image in listing.rows[0].images] == ["ref", "p0", "p1"]
+    assert str(listing.rows[2].judgment).endswith("cnn/judge/000001.npy")
+    assert listing.missing == ()
+
+
+def test_subsets_are_chosen_in_the_order_given(tmp_path):
+    make_two_afc(tmp_path)
+    listing = list_bapps(tmp_path, "2afc", "train", ["cnn", "traditional", "cnn"])
+    assert [row.subset for row in listing.rows] == ["cnn"] * 2 + ["traditional"] * 3
+    with pytest.raises(InputError, match=r"expected deblur in .*, got traditional, cnn"):
+        list_bapps(tmp_path, "2afc", "train", ["cnn", "deblur"])
+    with pytest.raises(InputError, match="a subset or more"):
+        list_bapps(tmp_path, "2afc", "train", [])
+
+
+def test_jnd_has_two_images(tmp_path):
+    listing = list_bapps(make_jnd(tmp_path), "jnd", "val")
+    assert [len(row.images) for row in listing.rows] == [2] * 5
+    assert str(listing.rows[0].judgment).endswith("traditional/same/000000.npy")
+
+
+def test_a_suffix_may_differ_from_folder_to_folder(tmp_path):
+    home = make_two_afc(tmp_path, counts={"cnn": 1}) / "2afc" / "train" / "cnn"
+    save_image(home / "p0" / "000000.BMP", 0)
+    (home / "p0" / "000000.png").unlink()
+    assert names(list_bapps(tmp_path, "2afc", "train")) == [("cnn", "000000.png", "000000.BMP", "000000.png")]
+
+
+@pytest.mark.parametrize("part", ["ref/000001.png", "p0/000001.png", "p1/000001.png", "judge/000001.npy"])
+def test_missing_files_are_named(tmp_path, part):
+    home = make_two_afc(tmp_path) / "2afc" / "train" / "cnn"
+    (home / part).unlink()
+    wanted = f"2afc/train/cnn/{part.split('.')[0]}"
+    with pytest.raises(InputError, match=wanted) as error:
+        list_bapps(tmp_path, "2afc", "train")
+    assert "allow_missing" in str(error.value)
+    listing = list_bapps(tmp_path, "2afc", "train", allow_missing=True)
+    assert listing.missing == (wanted,)
+    assert [row.subset for row in listing.rows] == ["traditional"] * 3 + ["cnn"]
+
+
+def test_many_missing_files_are_counted(tmp_path):
+    home = make_two_afc(tmp_path, counts={"cnn": 9}) / "2afc" / "train" / "cnn"
+    for i in range(8):
+        (home / "p1" / f"{i:06}.png").unlink()
+    with pytest.raises(InputError, match="cnn/p1/000004 and 3 more"):
+        list_bapps(tmp_path, "2afc", "train")
+
+
+def test_an_empty_subset_is_an_error_even_if_files_may_be_missing(tmp_path):
+    make_two_afc(tmp_path)
+    (tmp_path / "2afc" / "train" / "mix").mkdir()
+    with pytest.raises(InputError, match=r"train/mix, got no stem"):
+        list_bapps(tmp_path, "2afc", "train", allow_missing=True)
+    save_judgment(tmp_path / "2afc" / "train" / "mix" / "judge" / "000003.npy", 1)
+    with pytest.raises(InputError, match="missing 2afc/train/mix/ref/000003"):
+        list_bapps(tmp_path, "2afc", "train", allow_missing=True)
+
+
+def test_a_folder_that_is_not_there_is_named_with_what_to_do(tmp_path):
+    make_two_afc(tmp_path)
+    with pytest.raises(InputError, match=r"2afc/val, got No such file .*bapps-like"):
+        list_bapps(tmp_path, "2afc", "val")
+    (tmp_path / "2afc" / "val").mkdir()
+    with pytest.raises(InputError, match="got no folder"):
+        list_bapps(tmp_path, "2afc", "val")
+
+
+def test_two_files_of_a_stem_are_refused(tmp_path):
+    make_two_afc(tmp_path, counts={"cnn": 1})
+    save_image(tmp_path / "2afc" / "train" / "cnn" / "p0" / "000000.jpg", 0)
+    with pytest.raises(InputError, match="holds both"):
+        list_bapps(tmp_path, "2afc", "train")
+
+
+def test_the_digest_goes_by_names_lengths_and_times_not_by_place(tmp_path):
+    first = list_bapps(make_two_afc(tmp_path / "a"), "2afc", "train")
+    os.rename(tmp_path / "a", tmp_path / "b")
+    assert list_bapps(tmp_path / "b", "2afc", "train").digest == first.digest
+    assert list_bapps(tmp_path / "b", "2afc", "train", ["cnn", "traditional"]).digest != first.digest
+    judge = tmp_path / "b" / "2afc" / "train" / "cnn" / "judge" / "000000.npy"
+    os.utime(judge, ns=(0, 12345))
+    assert list_bapps(tmp_path / "b", "2afc", "train").digest != first.digest
+
+
+def test_a_table_is_read_relative_to_itself(tmp_path):
+    for i, name in enumerate(("r", "x", "y")):
+        save_image(tmp_path / "images" / f"{name}.png", i)
+    rows = [("r", "x", "y", 0.25, "hard"), ("y", "x", "r", 1, "")]
+    rows = [tuple(f"images/{v}.png" if v in ("r", "x", "y") else v for v in row) for row in rows]
+    columns = ("reference", "a", "b", "preference", "subset")
+    listing = list_table(make_table(tmp_path, rows, columns))
+    assert names(listing) == [("all", "y.png", "x.png", "r.png"), ("hard", "r.png", "x.png", "y.png")]
+    assert [row.judgment for row in listing.rows] == [1, 0.25]
+    changed = [(*row[:3], 0.5, row[4]) for row in rows]
+    assert list_table(make_table(tmp_path, changed, columns)).digest != listing.digest
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("r.png", "x.png", "y.png", "1.5"), "line 2: expected three files and a preference"),
+        (("r.png", "x.png", "y.png", "nan"), "line 2"),
+        (("r.png", "x.png", "y.png", "B"), "line 2"),
+        (("r.png", "", "y.png", "1"), "line 2"),
+        (("r.png", "x.png"), "line 2"),
+        (("r.png", "x.png", "y.png", "1"), "not there: missing .*/x.png, .*/y.png"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, row, message):
+    save_image(tmp_path / "r.png", 0)
+    with pytest.raises(InputError, match=message):
+        list_table(make_table(tmp_path, [row]))
+
+
+@pytest.mark.parametrize("content", [b"", b"reference,a,b\n1,2,3\n", b"reference,a,b,preference\n", b"\xff\xfe\x00"])
+def test_what_is_no_table_is_refused(tmp_path, content):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"t\.csv"):
+        list_table(path)
+    with pytest.raises(InputError, match="No such file"):
+        list_table(tmp_path / "none.csv")
