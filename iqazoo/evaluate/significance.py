@@ -32,7 +32,7 @@ def sign_flip_test(differences: Tensor, resamples: int = RESAMPLES, seed: int = 
     if not len(values):
         return 1.0
     # Sums of the same numbers in another order may differ by rounding.
-    far = values.sum().abs() * (1 - 1e-12)
+    far = values.sum().abs() - 1e-12 * values.abs().sum()
     if 2 ** min(len(values), 63) <= resamples + 1:
         return (_all_sums(values).abs() >= far).to(torch.float64).mean().item()
     generator = torch.Generator().manual_seed(seed)
