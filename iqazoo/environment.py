@@ -9,7 +9,7 @@ from pathlib import Path
 from iqazoo.errors import InputError
 
 VARIABLES = {
-    "IQAZOO_CACHE": "folder for downloaded weights (default: the user's cache folder)",
+    "IQAZOO_CACHE": "folder for downloaded weights and decoded images (default: the user's cache folder)",
     "IQAZOO_OFFLINE": "1: never touch the network",
     "IQAZOO_WEIGHTS_MIRROR": "folder or URL prefix that is asked for a weight file before its own URL",
     "IQAZOO_CPU_LEVEL": "baseline: never use the AVX2 kernels (default: auto, by what the processor has)",
@@ -19,7 +19,7 @@ VARIABLES = {
 
 
 def cache_folder() -> Path:
-    """Where downloaded files are kept: `IQAZOO_CACHE`, else the user's cache folder."""
+    """Where downloaded files and decoded images are kept: `IQAZOO_CACHE`, else the user's cache folder."""
     import pooch
 
     chosen = os.environ.get("IQAZOO_CACHE")

@@ -209,7 +209,7 @@ def test_plugins_lists_the_core(run):
 def test_help_exits_0(run):
     code, out, _ = run("--help")
     assert code == 0
-    assert all(command in out for command in ("list", "info", "score", "plugins", "weights", "env"))
+    assert all(command in out for command in ("list", "info", "score", "eval", "data", "plugins", "weights", "env"))
 
 
 def test_a_reader_that_leaves_early_is_no_error_message():
@@ -257,6 +257,8 @@ def test_scores_that_cannot_be_written_are_still_printed(run, folders, monkeypat
         ("from iqazoo.cli import main; main(['list'])", "torch"),
         ("from iqazoo.cli import main; main(['plugins'])", "torch"),
         ("from iqazoo.cli import main; main(['weights', 'list'])", "torch"),
+        ("import iqazoo.cli.eval, iqazoo.cli.data, iqazoo.cli.score", "torch"),
+        ("import iqazoo.data.bapps_like", "torch"),
     ],
 )
 def test_what_must_be_quick_imports_nothing_heavy(code, forbidden):
