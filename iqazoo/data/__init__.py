@@ -1,15 +1,16 @@
-"""Human judgments as datasets: which of two images is closer to a reference, and which pairs look the same."""
+"""Human judgments as datasets: which image is closer to a reference, which pairs look the same, how good one looks."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
     from iqazoo.data.judgments import JND as JND
+    from iqazoo.data.judgments import RatingTable as RatingTable
     from iqazoo.data.judgments import Triplets as Triplets
     from iqazoo.data.judgments import TripletTable as TripletTable
     from iqazoo.data.judgments import TwoAFC as TwoAFC
 
-__all__ = ["JND", "TripletTable", "Triplets", "TwoAFC"]
+__all__ = ["JND", "RatingTable", "TripletTable", "Triplets", "TwoAFC"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from iqazoo.data.augment import flipped_axes
-from iqazoo.data.listing import Listing, list_bapps, list_table
+from iqazoo.data.listing import Listing, list_bapps, list_ratings, list_table
 from iqazoo.data.shards import Shards
 from iqazoo.errors import InputError
 
@@ -178,3 +178,26 @@ class JND(_Judgments):
     def __getitem__(self, index: int) -> dict[str, Any]:
         (reference, image), same, path = self._row(index)
         return {"ref_img": reference, "dist_img": image, "same_label": same, "img_path": path}
+
+
+class RatingTable(_Judgments):
+    """Opinions of single images: a CSV file with the columns image, rating, and reference and subset if it has them.
+
+    An item holds `img`, and `ref_img` where the table has references, `[3, H, W]` float32 in [0, 1]; `mos_label`, `[1]`
+    float32, the rating, on whatever scale it is; `img_path`, the file of the image.
+
+    Args:
+        path, size, augment, seed: as for `TripletTable`.
+
+    Raises:
+        InputError: the table cannot be read or has no row, a rating is no finite number, or a file is missing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], size: int | None = None, augment: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__(list_ratings(path), size, augment, seed)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        images, rating, path = self._row(index)
+        return {**dict(zip(("img", "ref_img"), images, strict=False)), "mos_label": rating, "img_path": path}

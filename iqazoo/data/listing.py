@@ -22,7 +22,6 @@ JUDGMENT = {"2afc": "judge", "jnd": "same"}
 
 SUBSETS = ("traditional", "cnn", "mix", "superres", "deblur", "color", "frameinterp")
 """BAPPS's own subsets in the order of its paper; others follow by name."""
-COLUMNS = ("reference", "a", "b", "preference")
 SHOWN = 5
 """So many missing files are named in a message."""
 
@@ -94,7 +93,7 @@ def list_bapps(
 
 
 def list_table(path: str | os.PathLike[str]) -> Listing:
-    """List a CSV file with the columns reference, a, b, preference, and subset if it has one.
+    """List a CSV file of judgments with the columns reference, a, b, preference, and subset if it has one.
 
     Files are relative to the table's folder; `preference` is the fraction that preferred b. The subset of a row is
     "all" where the table does not say.
@@ -103,7 +102,22 @@ def list_table(path: str | os.PathLike[str]) -> Listing:
         InputError: the table cannot be read, has no row or other columns, a preference is not in [0, 1], or a file
             is missing.
     """
-    path = Path(path).expanduser()
+    return _list_csv(Path(path).expanduser(), ("reference", "a", "b"), (), "preference", (0, 1))
+
+
+def list_ratings(path: str | os.PathLike[str]) -> Listing:
+    """List a CSV file of opinions with the columns image, rating, and reference and subset if it has them.
+
+    As `list_table`, but `rating` is any finite number. A row's images are the image, and its reference if there is
+    such a column.
+    """
+    return _list_csv(Path(path).expanduser(), ("image",), ("reference",), "rating", (-math.inf, math.inf))
+
+
+def _list_csv(
+    path: Path, files: tuple[str, ...], perhaps: tuple[str, ...], label: str, bounds: tuple[float, float]
+) -> Listing:
+    """List a table with columns for `files`, a `label` within `bounds`, and `perhaps` further files."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
@@ -111,11 +125,11 @@ def list_table(path: str | os.PathLike[str]) -> Listing:
             columns = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"expected a CSV file of judgments, got {path}: {error}") from error
-    absent = [column for column in COLUMNS if column not in columns]
-    if absent or not lines:
-        wanted = f"a header with {', '.join(COLUMNS)} and a row for each judgment"
+    if not lines or not {*files, label} <= set(columns):
+        wanted = f"a header with {', '.join((*files, label))} and a row for each judgment"
         raise InputError(f"{path}: expected {wanted}, got {', '.join(columns) or 'no header'} and {len(lines)} rows")
-    rows = [_table_row(path, number, line) for number, line in lines]
+    files = (*files, *(column for column in perhaps if column in columns))
+    rows = [_csv_row(path, number, line, files, label, bounds) for number, line in lines]
     # Rows of a subset stay together, as subsets follow each other in a folder.
     rows.sort(key=lambda row: _by_paper(row.subset))
     digest, missing = hashlib.sha256(), []
@@ -192,19 +206,27 @@ def _stamp(name: str, stat: os.stat_result) -> str:
     return f"{name} {stat.st_size} {stat.st_mtime_ns}"
 
 
-def _table_row(path: Path, number: int, line: dict[str, str | None]) -> Row:
-    images = tuple((line[column] or "").strip() for column in COLUMNS[:3])
+def _csv_row(
+    path: Path,
+    number: int,
+    line: dict[str, str | None],
+    files: tuple[str, ...],
+    label: str,
+    bounds: tuple[float, float],
+) -> Row:
+    images = tuple((line[column] or "").strip() for column in files)
     try:
-        preference = float(line["preference"] or "")
+        judgment = float(line[label] or "")
     except ValueError:
-        preference = math.nan
-    if not all(images) or not 0 <= preference <= 1:
+        judgment = math.nan
+    low, high = bounds
+    if not all(images) or not math.isfinite(judgment) or not low <= judgment <= high:
         raise InputError(
-            f"{path}, line {number}: expected three files and a preference from 0 (all preferred a) to 1 (all "
-            f"preferred b), got {', '.join(str(line[column]) for column in COLUMNS)}"
+            f"{path}, line {number}: expected a file for each of {', '.join(files)} and a {label} from {low:g} to "
+            f"{high:g}, got {', '.join(str(line[column]) for column in (*files, label))}"
         )
     subset = (line.get("subset") or "").strip() or "all"
-    return Row(subset, tuple(os.path.join(path.parent, image) for image in images), preference)
+    return Row(subset, tuple(os.path.join(path.parent, image) for image in images), judgment)
 
 
 def _naming(missing: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from judged_images import make_jnd, make_table, make_two_afc, save_image
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from iqazoo.data import JND, TripletTable, TwoAFC
+from iqazoo.data import JND, RatingTable, TripletTable, TwoAFC
 from iqazoo.data.augment import flipped_axes
 from iqazoo.errors import InputError
 
@@ -155,3 +155,17 @@ def test_just_noticeable_differences(tmp_path):
     torch.testing.assert_close(item["dist_img"], pixels(home / "p1" / "000001.png"), rtol=0, atol=1e-7)
     assert item["same_label"].tolist() == [1]
     assert JND(tmp_path, subsets=["cnn"]).subset_names == ("cnn",)
+
+
+def test_ratings(tmp_path):
+    for i, name in enumerate(("r", "x")):
+        save_image(tmp_path / f"{name}.png", i, (40, 30))
+    table = RatingTable(make_table(tmp_path, [("x.png", "r.png", 55.5)], ("image", "reference", "rating")))
+    item = table[0]
+    assert list(item) == ["img", "ref_img", "mos_label", "img_path"]
+    assert item["mos_label"].tolist() == [55.5]
+    for name, file in (("img", "x.png"), ("ref_img", "r.png")):
+        torch.testing.assert_close(item[name], pixels(tmp_path / file), rtol=0, atol=1e-7)
+    alone = RatingTable(make_table(tmp_path, [("x.png", 4)], ("image", "rating")), size=16)
+    assert list(alone[0]) == ["img", "mos_label", "img_path"]
+    assert alone[0]["img"].shape == (3, 16, 16)

@@ -5,7 +5,7 @@ import os
 import pytest
 from judged_images import make_jnd, make_table, make_two_afc, save_image, save_judgment
 
-from iqazoo.data.listing import list_bapps, list_table
+from iqazoo.data.listing import list_bapps, list_ratings, list_table
 from iqazoo.errors import InputError
 
 
@@ -122,7 +122,10 @@ def test_a_table_is_read_relative_to_itself(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (("r.png", "x.png", "y.png", "1.5"), "line 2: expected three files and a preference"),
+        (
+            ("r.png", "x.png", "y.png", "1.5"),
+            "line 2: .* reference, a, b and a preference from 0 to 1",
+        ),
         (("r.png", "x.png", "y.png", "nan"), "line 2"),
         (("r.png", "x.png", "y.png", "B"), "line 2"),
         (("r.png", "", "y.png", "1"), "line 2"),
@@ -144,3 +147,17 @@ def test_what_is_no_table_is_refused(tmp_path, content):
         list_table(path)
     with pytest.raises(InputError, match="No such file"):
         list_table(tmp_path / "none.csv")
+
+
+def test_ratings_with_and_without_a_reference(tmp_path):
+    for i, name in enumerate(("r", "x")):
+        save_image(tmp_path / f"{name}.png", i)
+    alone = list_ratings(make_table(tmp_path, [("x.png", "-3.5"), ("r.png", 71)], ("image", "rating")))
+    assert names(alone) == [("all", "x.png"), ("all", "r.png")]
+    assert [row.judgment for row in alone.rows] == [-3.5, 71]
+    beside = list_ratings(make_table(tmp_path, [("r.png", 1, "x.png")], ("reference", "rating", "image")))
+    assert names(beside) == [("all", "x.png", "r.png")]
+    with pytest.raises(InputError, match="line 2: expected a file for each of image and a rating from -inf to inf"):
+        list_ratings(make_table(tmp_path, [("x.png", "inf")], ("image", "rating")))
+    with pytest.raises(InputError, match="a header with image, rating"):
+        list_ratings(make_table(tmp_path, [("x.png", 1)], ("image", "mos")))

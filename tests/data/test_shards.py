@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from failing_disk import full_disk
 from judged_images import make_table, make_two_afc, save_image, save_judgment
@@ -144,6 +145,14 @@ def test_a_torn_cache_is_made_again(root, damage, count_decodes):
     assert path.read_bytes() == whole
 
 
+def test_a_cache_with_too_few_pixels_is_made_again(root):
+    expected = rows(opened(root))[4][0][2].clone()
+    (path,) = files()
+    held = safetensors.torch.load_file(path)
+    safetensors.torch.save_file(held | {"pixels": held["pixels"][:-1].clone()}, path, {"sha256": "x"})
+    assert torch.equal(opened(root).row(4)[0][2], expected)
+
+
 def test_a_changed_file_or_another_size_is_decoded_anew(root, count_decodes):
     rows(opened(root))
     changed = root / "2afc" / "train" / "traditional" / "p1" / "000000.png"
@@ -252,6 +261,24 @@ def test_a_bad_judgment_is_named(root, content, message):
     with pytest.raises(InputError, match=message) as error:
         opened(root).row(0)
     assert str(path) in str(error.value)
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickled_judgment_is_not_run(root, tmp_path):
+    judge = root / "2afc" / "train" / "cnn" / "judge" / "000001.npy"
+    np.save(judge, np.array([Touch(tmp_path / "touched")], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="one number"):
+        opened(root).row(0)
+    assert not (tmp_path / "touched").exists()
 
 
 @pytest.mark.parametrize("value", [0.25, [0.25], [[[0.25]]]])
