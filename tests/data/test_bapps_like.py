@@ -143,15 +143,18 @@ def test_the_judge_prefers_the_smaller_severity(photographs, tmp_path, monkeypat
 
 
 def test_the_nuisance_is_small_independent_and_of_the_size_that_is_stated():
-    ramp = np.broadcast_to(np.linspace(0.3, 0.7, 80, dtype=np.float32)[None, :, None], (80, 80, 3)).copy()
-    moved, means = set(), []
-    for seed in range(300):
-        rng = np.random.default_rng(seed)
-        seen = bapps_like._seen(ramp, rng)
-        assert seen.shape == (64, 64, 3)
-        means.append(seen.mean() / ramp[8:72, 8:72].mean())
-    assert 0.9 < min(means) < 0.95
-    assert 1.05 < max(means) < 1.11
+    def mean_of_flat(value, seed):
+        flat = np.full((80, 80, 3), value, np.float32)
+        return bapps_like._seen(flat, np.random.default_rng(seed)).mean()
+
+    brightness = [mean_of_flat(1.0, seed) for seed in range(300)]
+    assert 0.949 < min(brightness) < 0.955
+    assert 1.045 < max(brightness) < 1.051
+    gamma = [1 + np.log(mean_of_flat(0.25, seed) / white) / np.log(0.25) for seed, white in enumerate(brightness)]
+    assert 0.949 < min(gamma) < 0.955
+    assert 1.045 < max(gamma) < 1.051
+    assert abs(np.corrcoef(brightness, gamma)[0, 1]) < 0.2
+    moved = set()
     dot = np.zeros((80, 80, 3), np.float32)
     dot[40, 40] = 1
     for seed in range(300):
