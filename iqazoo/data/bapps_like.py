@@ -215,7 +215,7 @@ def _source(photograph: Pixels, rng: np.random.Generator) -> Pixels:
 def _seen(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """The patch with nuisance: shifted, a little brighter or darker, grainy."""
     dy, dx = rng.integers(-SHIFT, SHIFT + 1, 2)
-    brightness, gamma = 1 + EXPOSURE * rng.uniform(-1, 1, 2)
+    brightness, gamma = (1 + EXPOSURE * rng.uniform(-1, 1, 2)).tolist()  # as numpy's numbers they would make float64
     moved = _centre(pixels, dy, dx).clip(0, 1)
     grain = rng.uniform(0, GRAIN) * rng.standard_normal(moved.shape, np.float32)
     return brightness * moved**gamma + grain

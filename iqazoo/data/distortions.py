@@ -195,9 +195,14 @@ def _smooth_field(shape: tuple[int, ...], grain: float, rng: np.random.Generator
 
 
 def _moved(pixels: Pixels, dy: float, dx: float) -> Pixels:
-    """By a fraction of a pixel too; the border repeats."""
-    rows, columns = np.arange(pixels.shape[0]) + dy, np.arange(pixels.shape[1]) + dx
-    return _sampled(pixels, rows[:, None], columns[None])
+    """By a fraction of a pixel too, bilinear; the border repeats."""
+    (height, width), (top, left) = pixels.shape[:2], (math.floor(dy), math.floor(dx))
+    reach = max(abs(top), abs(left)) + 1
+    padded = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    rows = padded[reach + top : reach + top + height + 1]
+    rows = rows[:-1] + np.float32(dy - top) * (rows[1:] - rows[:-1])
+    columns = rows[:, reach + left : reach + left + width + 1]
+    return columns[:, :-1] + np.float32(dx - left) * (columns[:, 1:] - columns[:, :-1])
 
 
 def _sampled(pixels: Pixels, rows: np.ndarray, columns: np.ndarray) -> Pixels:

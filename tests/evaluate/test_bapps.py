@@ -137,6 +137,18 @@ def test_pairing_finds_what_two_intervals_hide():
     assert one.p < 0.001
 
 
+def test_the_test_counts_each_subset_once_too():
+    """One metric is right in a small subset, the other in a large one: by subsets they are equally good."""
+    generator = torch.Generator().manual_seed(0)
+    small, large = torch.rand(30, generator=generator) < 0.8, torch.rand(300, generator=generator) < 0.8
+    judgment = torch.ones(330, dtype=torch.float64)
+    right = {"a": torch.cat([small, ~large]), "b": torch.cat([~small, large])}
+    by_metric = {name: torch.stack([good.double(), 1 - good.double()]) for name, good in right.items()}
+    (one,) = compare(Distances(judgment, ("s",) * 30 + ("l",) * 300, by_metric))
+    assert abs(one.difference) < 0.15
+    assert one.p > 0.05
+
+
 def test_jnd_is_average_precision_by_subset_and_their_mean():
     found = made_up(("traditional", "cnn"), (60, 40), k=1)
     figures = jnd_figures(found)
