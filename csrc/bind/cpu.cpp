@@ -1,6 +1,7 @@
 // iqazoo._cpu. Addresses come as integers: Python owns the memory and has checked shapes, dtypes and strides.
 // Each op is bound in a header of its own, once per dtype: mse_forward_float32, mse_forward_float64 ...
 #include "bind/cpu/calibrated.h"
+#include "bind/cpu/feature_distance.h"
 #include "bind/cpu/mse.h"
 #include "bind/cpu/pairwise.h"
 #include "bind/cpu/ranking.h"
@@ -21,6 +22,7 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, pybind11::mod_gil_not_used()) {
   module.doc() = "iqazoo's kernels for the CPU; iqazoo.ops calls them";
   module.def("runs_avx2", &runs_avx2, "Whether this processor can run iqazoo._cpu_avx2.");
   iqazoo::bind_calibrated(module);
+  iqazoo::bind_feature_distance(module);
   iqazoo::bind_mse(module);
   iqazoo::bind_pairwise(module);
   iqazoo::bind_ranking(module);

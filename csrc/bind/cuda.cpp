@@ -2,6 +2,7 @@
 // strides and device. A CUDA error becomes a RuntimeError.
 // Each op is bound in a header of its own, once per dtype: mse_forward_float32, mse_forward_float64 ...
 #include "bind/cuda/calibrated.h"
+#include "bind/cuda/feature_distance.h"
 #include "bind/cuda/mse.h"
 #include "bind/cuda/pairwise.h"
 #include "bind/cuda/ranking.h"
@@ -11,6 +12,7 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, pybind11::mod_gil_not_used()) {
   module.def("device_count_error", &iqazoo::cuda::device_count_error,
              "Why no device can be used here (no driver, no GPU), or None.");
   iqazoo::bind_calibrated(module);
+  iqazoo::bind_feature_distance(module);
   iqazoo::bind_mse(module);
   iqazoo::bind_pairwise(module);
   iqazoo::bind_ranking(module);

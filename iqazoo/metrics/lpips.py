@@ -2,7 +2,7 @@
 metric", CVPR 2018. Version 0.1 of the published heads."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from iqazoo.errors import InputError
 from iqazoo.nets.trunks import TRUNKS
+from iqazoo.ops.feature_distance import FeatureReduction, feature_distance
 
 # Mean and deviation of ImageNet, carried over to images in [-1, 1], as the published trunk inputs expect.
 SHIFT = (-0.030, -0.088, -0.188)
@@ -42,9 +43,21 @@ class Head(nn.Module):
         # The places in this Sequential are those of the published parameter name "lin0.model.1.weight".
         self.model = nn.Sequential(nn.Dropout(), nn.Conv2d(channels, 1, 1, bias=False))
 
+    @property
+    def weight(self) -> Tensor:
+        """`[C]`."""
+        return self.model.get_parameter("1.weight").flatten()
+
     def forward(self, difference: Tensor) -> Tensor:
         """`[B, C, H, W]` -> `[B, 1, H, W]`."""
         return self.model(difference)
+
+    def distance(self, f_image: Tensor, f_reference: Tensor, reduction: FeatureReduction) -> Tensor:
+        """The head's distance between two `[B, C, H, W]`: `[B]` for "image", `[B, 1, H, W]` for "map"."""
+        if self.training:  # dropout needs every difference by itself
+            distance = self(channel_distance(f_image, f_reference))
+            return distance if reduction == "map" else distance.mean(dim=(1, 2, 3))
+        return feature_distance(f_image, f_reference, self.weight, eps=EPS, reduction=reduction)
 
 
 class LPIPS(nn.Module):
@@ -71,12 +84,11 @@ class LPIPS(nn.Module):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """`[B, 1 or 3, H, W]` in [0, 1] -> the tapped activations; gray is repeated into three channels."""
-        return self.trunk((2 * image - 1 - self.shift) / self.scale)
+        return self.trunk(image * (2 / self.scale) - (1 + self.shift) / self.scale)
 
     def distance(self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor]) -> Tensor:
         """Two results of `features` -> `[B]`, the sum over layers of the spatial means."""
-        layers = [m.mean(dim=(1, 2, 3)) for m in self._layer_maps(f_image, f_reference)]
-        return torch.stack(layers).sum(dim=0)
+        return torch.stack(self._layers(f_image, f_reference, "image")).sum(dim=0)
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """`[B, C, H, W]` twice -> `[B]`."""
@@ -85,7 +97,7 @@ class LPIPS(nn.Module):
     def map(self, image: Tensor, reference: Tensor) -> Tensor:
         """`[B, C, H, W]` twice -> `[B, 1, H, W]`: the layers' maps, brought to the image's size, added up."""
         size = image.shape[2:]
-        maps = self._layer_maps(*self._both(image, reference))
+        maps = self._layers(*self._both(image, reference), "map")
         return torch.stack([F.interpolate(m, size, mode="bilinear") for m in maps]).sum(dim=0)
 
     @torch.no_grad()
@@ -101,7 +113,9 @@ class LPIPS(nn.Module):
         halves = [f.chunk(2) for f in self.features(torch.cat([image, reference]))]
         return [a for a, _ in halves], [b for _, b in halves]
 
-    def _layer_maps(self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor]) -> list[Tensor]:
-        """One `[B, 1, H_i, W_i]` for each tap."""
-        triples = zip(self.heads.values(), f_image, f_reference, strict=True)
-        return [head(channel_distance(a, b)) for head, a, b in triples]
+    def _layers(
+        self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor], reduction: Literal["image", "map"]
+    ) -> list[Tensor]:
+        """One distance for each tap: `[B]`, or `[B, 1, H_i, W_i]` for "map"."""
+        taps = zip(self.heads.values(), f_image, f_reference, strict=True)
+        return [cast(Head, head).distance(a, b, reduction) for head, a, b in taps]

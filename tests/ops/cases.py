@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from iqazoo.ops import available, calibrated_pairwise_loss, mse, pairwise_loss
+from iqazoo.ops import available, calibrated_pairwise_loss, feature_distance, mse, pairwise_loss
 from iqazoo.ops.calibrated import SHAPES, reference_calibrated_pairwise_loss
+from iqazoo.ops.feature_distance import reference_feature_distance
 from iqazoo.ops.mean_squared_error import reference_mse
 from iqazoo.ops.pairwise import reference_pairwise_loss
 from iqazoo.ops.ranking import ranking_loss, reference_ranking_loss
@@ -89,8 +90,44 @@ def reference_calibrated(score_a: Tensor, score_b: Tensor, preference: Tensor, *
     return reference_calibrated_pairwise_loss(score_a, score_b, preference, weights, **options)
 
 
+def feature_maps(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two maps that are alike, and weights: few channels at many positions, or, for odd sizes, many at nine."""
+    shape = (3 - size % 3, size + 2, 3, 3) if size % 2 else (3 - size % 3, 5, 7, size)
+    f_image, noise = torch.rand(2, *shape, generator=generator, dtype=torch.float64) + 0.05
+    weight = torch.rand(shape[1], generator=generator, dtype=torch.float64)
+    return f_image.to(dtype), (f_image + 0.3 * noise).to(dtype), weight.to(dtype)
+
+
+def two_feature_maps(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, Tensor]:
+    return feature_maps(generator, dtype, size)[:2]
+
+
 CASES = [
     Case("mse", mse, reference_mse, image_pair, differentiable=(0, 1), dtypes=FLOATS + HALVES),
+    Case(
+        "feature_distance",
+        feature_distance,
+        reference_feature_distance,
+        feature_maps,
+        differentiable=(0, 1, 2),
+        options=({}, {"reduction": "map"}),
+        sizes=(0, 3, 17, 300),
+        large=20_000,
+        value_tolerance={torch.float32: 5e-6, torch.float64: 1e-13},
+        gradient_tolerance={torch.float32: 1e-5, torch.float64: 1e-12},
+    ),
+    Case(
+        "feature_distance of channels",
+        feature_distance,
+        reference_feature_distance,
+        two_feature_maps,
+        differentiable=(0, 1),
+        options=({"reduction": "channel"},),
+        sizes=(0, 3, 17, 300),
+        large=5001,
+        value_tolerance={torch.float32: 5e-6, torch.float64: 1e-13},
+        gradient_tolerance={torch.float32: 1e-5, torch.float64: 1e-12},
+    ),
     Case(
         "ranking_loss",
         ranking_loss,

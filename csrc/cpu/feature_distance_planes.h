@@ -1,0 +1,359 @@
+// The feature distance of maps in planes, [channels, positions]: vectors run along positions. A task takes a tile of
+// positions with all their channels into cache, so that memory is read once for the lengths and the differences.
+#pragma once
+
+#include "cpu/feature_distance_tile.h"
+
+namespace iqazoo::cpu::features {
+
+constexpr int64_t kTileBytes = 256 * 1024;  // of both maps: a part of a core's second cache
+constexpr int64_t kGroup = 4;               // channels that are taken together, so that sums are loaded less often
+
+template <typename T>
+int64_t tile_positions(int64_t channels, int64_t positions) {
+  const int64_t fitting = kTileBytes / (2 * static_cast<int64_t>(sizeof(T)) * std::max<int64_t>(channels, 1));
+  return std::min(std::max<int64_t>(fitting / 32 * 32, 32), round_up<T>(positions));
+}
+
+// Both maps' tile: `channels` rows of `width` values, whole vectors, `step` apart.
+template <typename T>
+struct Tile {
+  const T* image;
+  const T* reference;
+  int64_t channels, step, width;
+};
+
+// Reads a tile's rows in place where they are whole vectors, else, and where rows of a far apart would evict each
+// other from the cache, from a copy that `next_rows` fills as it goes.
+template <typename T>
+struct TileReader {
+  const T* image;
+  const T* reference;
+  int64_t positions, count;  // of the whole map, from one row to the next; of this tile
+  Tile<T> tile;
+  std::unique_ptr<T[]> copies;
+  typename Lanes<T>::Index mask;  // all bits in the lanes of a row's last vector that hold values
+
+  TileReader(const T* image, const T* reference, int64_t channels, int64_t positions, int64_t count)
+      : image(image), reference(reference), positions(positions), count(count) {
+    const int64_t width = round_up<T>(count);
+    if (count == positions && width == count) {
+      tile = {image, reference, channels, positions, width};
+      return;
+    }
+    count_lanes<T>(mask);
+    mask = mask < (mask * 0 + static_cast<typename Lanes<T>::Integer>(count % Lanes<T>::count));
+    copies = room<T>(2 * channels * width);
+    tile = {copies.get(), copies.get() + channels * width, channels, width, width};
+  }
+
+  // Asks for the rows after these, too: they are as far apart as a map is large, which no processor foresees.
+  void next_rows(int64_t first, int64_t rows) const {
+    for (int64_t c = first; c < first + rows; ++c) {
+      if (c + kGroup < tile.channels) {
+        prefetch(image + (c + kGroup) * positions);
+        prefetch(reference + (c + kGroup) * positions);
+      }
+      if (!copies) continue;
+      // Up to the tile's end in the last row, a map may be read.
+      const int64_t readable = (tile.channels - 1 - c) * positions + count;
+      copy_row(image + c * positions, readable, copies.get() + c * tile.step);
+      copy_row(reference + c * positions, readable, copies.get() + (tile.channels + c) * tile.step);
+    }
+  }
+
+  // `count` values, and zeros up to whole vectors; in whole vectors, where that many values are readable.
+  void copy_row(const T* from, int64_t readable, T* to) const {
+    typename Lanes<T>::Vector x;
+    int64_t p = 0;
+    for (; p + Lanes<T>::count <= count; p += Lanes<T>::count) {
+      load_lanes<T>(x, from + p);
+      store_lanes<T>(to + p, x);
+    }
+    if (p == count) return;
+    if (p + Lanes<T>::count > readable) return copy_padded(from + p, count - p, to + p);
+    load_lanes<T>(x, from + p);
+    const typename Lanes<T>::Index kept = (typename Lanes<T>::Index)x & mask;
+    store_lanes<T>(to + p, (typename Lanes<T>::Vector)kept);
+  }
+
+  void prefetch(const T* row) const {
+    constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+    for (int64_t p = 0; p < count; p += line) __builtin_prefetch(row + p, 0, 2);
+  }
+};
+
+// Calls work(first, rows) with groups of channels, where rows is kGroup or, for the rest, 1, as a constant.
+template <typename Work>
+void in_groups(int64_t channels, const Work& work) {
+  int64_t c = 0;
+  for (; c + kGroup <= channels; c += kGroup) work(c, std::integral_constant<int64_t, kGroup>());
+  for (; c < channels; ++c) work(c, std::integral_constant<int64_t, 1>());
+}
+
+// What the loops below have in common: rows in a loop that the compiler unrolls, so that vectors stay in registers.
+#define IQAZOO_UNROLL _Pragma("GCC unroll 4")
+
+template <int64_t rows, typename T>
+void add_squares(const T* values, int64_t step, int64_t width, T* sums) {
+  using Vector = typename Lanes<T>::Vector;
+  for (int64_t p = 0; p < width; p += Lanes<T>::count) {
+    Vector sum, squares = {};
+    load_lanes<T>(sum, sums + p);
+    IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) {
+      Vector x;
+      load_lanes<T>(x, values + k * step + p);
+      squares += x * x;
+    }
+    store_lanes<T>(sums + p, sum + squares);
+  }
+}
+
+// UnitDifference of each position.
+template <typename T>
+struct UnitRows {
+  T *common, *image_rest, *reference_rest;
+
+  // From what the vectors are multiplied by. The rests may take its place.
+  void set(const T* image_over, const T* reference_over, int64_t width) const {
+    for (int64_t p = 0; p < width; ++p) {
+      const UnitDifference<T> unit(image_over[p], reference_over[p]);
+      common[p] = unit.common;
+      image_rest[p] = unit.image_rest;
+      reference_rest[p] = unit.reference_rest;
+    }
+  }
+};
+
+// u of the rows from `first` on, at one vector of positions.
+template <int64_t rows, typename T>
+struct Differences {
+  const T* image;
+  const T* reference;
+  int64_t step;
+
+  Differences(const Tile<T>& tile, int64_t first)
+      : image(tile.image + first * tile.step), reference(tile.reference + first * tile.step), step(tile.step) {}
+
+  // Calls use(k, x, y, u) with each row's values and their difference.
+  template <typename Use>
+  [[gnu::always_inline]] void operator()(int64_t p, const UnitRows<T>& units, const Use& use) const {
+    typename Lanes<T>::Vector common, image_rest, reference_rest;
+    load_lanes<T>(common, units.common + p);
+    load_lanes<T>(image_rest, units.image_rest + p);
+    load_lanes<T>(reference_rest, units.reference_rest + p);
+    IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) {
+      typename Lanes<T>::Vector x, y;
+      load_lanes<T>(x, image + k * step + p);
+      load_lanes<T>(y, reference + k * step + p);
+      const typename Lanes<T>::Vector u = (x - y) * common + (x * image_rest + y * reference_rest);
+      use(k, x, y, u);
+    }
+  }
+};
+
+// Adds the rows' weighted u^2 to `map`, and sets their `means` to the sums of u^2 times `factor`.
+template <bool to_map, bool to_means, int64_t rows, typename T>
+void add_differences(const Tile<T>& tile, int64_t first, const UnitRows<T>& units, const T* weight, T* map,
+                     const T* factor, double* means) {
+  using Vector = typename Lanes<T>::Vector;
+  const Differences<rows, T> differences(tile, first);
+  Vector sums[rows] = {}, factors[rows] = {};
+  IQAZOO_UNROLL for (int64_t k = 0; to_map && k < rows; ++k) factors[k] += weight[first + k];
+  for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
+    Vector at = {}, weighted = {};
+    if constexpr (to_means) load_lanes<T>(at, factor + p);
+    differences(p, units, [&](int64_t k, const Vector&, const Vector&, const Vector& u) {
+      const Vector square = u * u;
+      if constexpr (to_map) weighted += square * factors[k];
+      if constexpr (to_means) sums[k] += square * at;
+    });
+    if constexpr (to_map) {
+      Vector sum;
+      load_lanes<T>(sum, map + p);
+      store_lanes<T>(map + p, sum + weighted);
+    }
+  }
+  for (int64_t k = 0; to_means && k < rows; ++k) means[first + k] = sum_lanes<T>(sums[k]);
+}
+
+template <bool to_map, bool to_means, typename T>
+void add_all_differences(const Tile<T>& tile, const ForwardTask<T>& task, const UnitRows<T>& units, T* map,
+                         const T* factor) {
+  in_groups(tile.channels, [&](int64_t c, auto rows) {
+    add_differences<to_map, to_means, decltype(rows)::value>(tile, c, units, task.weight, map, factor, task.means);
+  });
+}
+
+// The lengths of a tile's vectors from the sums of their squares, and what to multiply them by, in place of the sums.
+template <typename T>
+void finish_lengths(T* sums, int64_t width, int64_t count, T eps, T* lengths) {
+  for (int64_t p = 0; p < width; ++p) sums[p] = std::sqrt(sums[p]);
+  if (lengths) std::copy(sums, sums + count, lengths);
+  for (int64_t p = 0; p < width; ++p) sums[p] = over_length(sums[p], eps);
+}
+
+// `count` of `positions`, from where the task's addresses point.
+template <typename T>
+void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
+  const TileReader<T> reader(task.image, task.reference, channels, positions, count);
+  const Tile<T>& tile = reader.tile;
+  const int64_t width = tile.width;
+  const auto memory = room<T>(5 * width);
+  T *over0 = memory.get(), *over1 = over0 + width, *map = over1 + width, *factor = map + width;
+  const UnitRows<T> units{factor + width, over0, over1};
+  std::fill(over0, factor, T(0));
+  in_groups(channels, [&](int64_t c, auto rows) {
+    constexpr int64_t n = decltype(rows)::value;
+    reader.next_rows(c, n);
+    add_squares<n>(tile.image + c * tile.step, tile.step, width, over0);
+    add_squares<n>(tile.reference + c * tile.step, tile.step, width, over1);
+  });
+  finish_lengths(over0, width, count, eps, task.image_length);
+  finish_lengths(over1, width, count, eps, task.reference_length);
+  units.set(over0, over1, width);
+  std::fill(factor, factor + width, T(1));
+  if (task.at_positions) copy_padded(task.at_positions, count, factor);
+  const bool to_map = task.value || task.map;
+  if (to_map && task.means) {
+    add_all_differences<true, true>(tile, task, units, map, factor);
+  } else if (task.means) {
+    add_all_differences<false, true>(tile, task, units, map, factor);
+  } else if (to_map) {
+    add_all_differences<true, false>(tile, task, units, map, factor);
+  }
+  if (task.map) std::copy(map, map + count, task.map);
+  if (!task.value) return;
+  double sum = 0;
+  for (int64_t p = 0; p < count; ++p) sum += map[p];
+  *task.value = sum;
+}
+
+// Adds sum over the rows of t f to `image_dot` and `reference_dot`, where t = of_channels u.
+template <int64_t rows, typename T>
+void add_dots(const Tile<T>& tile, int64_t first, const T* of_channels, const UnitRows<T>& units, T* image_dot,
+              T* reference_dot) {
+  using Vector = typename Lanes<T>::Vector;
+  const Differences<rows, T> differences(tile, first);
+  Vector factors[rows] = {};
+  IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += of_channels[first + k];
+  for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
+    Vector dot0, dot1, part0 = {}, part1 = {};
+    load_lanes<T>(dot0, image_dot + p);
+    load_lanes<T>(dot1, reference_dot + p);
+    differences(p, units, [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) {
+      const Vector t = u * factors[k];
+      part0 += t * x;
+      part1 += t * y;
+    });
+    store_lanes<T>(image_dot + p, dot0 + part0);
+    store_lanes<T>(reference_dot + p, dot1 + part1);
+  }
+}
+
+// The first lanes of a vector, as many as there is memory for.
+template <typename T>
+void store_up_to(int64_t count, T* to, const typename Lanes<T>::Vector& from) {
+  std::memcpy(to, &from, std::min(count, Lanes<T>::count) * sizeof(T));
+}
+
+// What the gradients of a tile are made of, in rows of its width, and where they go, a step from row to row. Both are
+// always written, if only to a row that nobody reads: by the same instructions, so that each has the same bits
+// whether the other is wanted or not.
+template <typename T>
+struct Slopes {
+  UnitRows<T> units;
+  const T *image_own, *reference_own;        // what the vectors are multiplied by, times at_positions
+  const T *image_radial, *reference_radial;  // radial_part, times at_positions
+  const T* of_channels;
+  T *grad_image, *grad_reference;
+  int64_t image_step, reference_step;
+};
+
+// grad = t own - f radial at the vector of positions from p on, where t has the other sign for the reference. Stores
+// the first `lanes` of each vector, unless they are whole.
+template <bool whole, int64_t rows, typename T>
+[[gnu::always_inline]] inline void write_vectors(const Differences<rows, T>& differences, const Slopes<T>& slopes,
+                                                 const typename Lanes<T>::Vector* factors, int64_t first, int64_t p,
+                                                 int64_t lanes) {
+  using Vector = typename Lanes<T>::Vector;
+  Vector own0, own1, radial0, radial1;
+  load_lanes<T>(own0, slopes.image_own + p);
+  load_lanes<T>(own1, slopes.reference_own + p);
+  load_lanes<T>(radial0, slopes.image_radial + p);
+  load_lanes<T>(radial1, slopes.reference_radial + p);
+  const auto put = [&](T* to, const Vector& slope) [[gnu::always_inline]] {
+    if constexpr (whole) {
+      store_lanes<T>(to, slope);
+    } else {
+      T parts[Lanes<T>::count];
+      store_lanes<T>(parts, slope);
+      std::copy(parts, parts + lanes, to);
+    }
+  };
+  differences(p, slopes.units,
+              [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) [[gnu::always_inline]] {
+                const Vector t = u * factors[k];
+                put(slopes.grad_image + (first + k) * slopes.image_step + p, t * own0 - x * radial0);
+                put(slopes.grad_reference + (first + k) * slopes.reference_step + p, y * radial1 - t * own1);
+              });
+}
+
+template <int64_t rows, typename T>
+void write_rows(const Tile<T>& tile, const Slopes<T>& slopes, int64_t first, int64_t count) {
+  using Vector = typename Lanes<T>::Vector;
+  constexpr int64_t lanes = Lanes<T>::count;
+  const Differences<rows, T> differences(tile, first);
+  const Slopes<T> own = slopes;  // stores through its pointers cannot change it
+  Vector factors[rows] = {};
+  IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += own.of_channels[first + k];
+  int64_t p = 0;
+  for (; p + lanes <= count; p += lanes) write_vectors<true, rows, T>(differences, own, factors, first, p, lanes);
+  if (p < count) write_vectors<false, rows, T>(differences, own, factors, first, p, count - p);
+}
+
+// From the dots to their radial parts; both these and what the vectors are multiplied by are then times at_positions.
+template <typename T>
+void finish_dots(const T* lengths, const T* at_positions, int64_t count, T* dots, T* over) {
+  for (int64_t p = 0; p < count; ++p) dots[p] = radial_part(lengths[p], over[p], dots[p]);
+  if (!at_positions) return;
+  for (int64_t p = 0; p < count; ++p) dots[p] *= at_positions[p];
+  for (int64_t p = 0; p < count; ++p) over[p] *= at_positions[p];
+}
+
+template <typename T>
+void backward_planes(const BackwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
+  const TileReader<T> reader(task.image, task.reference, channels, positions, count);
+  const Tile<T>& tile = reader.tile;
+  const int64_t width = tile.width;
+  const auto memory = room<T>(8 * width);
+  std::fill(memory.get(), memory.get() + 7 * width, T(0));
+  T *own0 = memory.get(), *own1 = own0 + width, *dot0 = own1 + width, *dot1 = dot0 + width;
+  const UnitRows<T> units{dot1 + width, dot1 + 2 * width, dot1 + 3 * width};
+  T* unread = dot1 + 4 * width;
+  for (int64_t p = 0; p < count; ++p) own0[p] = over_length(task.image_length[p], eps);
+  for (int64_t p = 0; p < count; ++p) own1[p] = over_length(task.reference_length[p], eps);
+  units.set(own0, own1, width);
+  in_groups(channels, [&](int64_t c, auto rows) {
+    reader.next_rows(c, rows);
+    add_dots<decltype(rows)::value>(tile, c, task.of_channels, units, dot0, dot1);
+  });
+  finish_dots(task.image_length, task.at_positions, count, dot0, own0);
+  finish_dots(task.reference_length, task.at_positions, count, dot1, own1);
+  const Slopes<T> slopes{units,
+                         own0,
+                         own1,
+                         dot0,
+                         dot1,
+                         task.of_channels,
+                         task.grad_image ? task.grad_image : unread,
+                         task.grad_reference ? task.grad_reference : unread,
+                         task.grad_image ? positions : 0,
+                         task.grad_reference ? positions : 0};
+  in_groups(channels,
+            [&](int64_t c, auto rows) { write_rows<decltype(rows)::value>(tile, slopes, c, count); });
+}
+
+#undef IQAZOO_UNROLL
+
+}  // namespace iqazoo::cpu::features
