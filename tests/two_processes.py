@@ -1,9 +1,10 @@
 """One of two processes of a run, started with torchrun's environment.
 
-    python two_processes.py FOLDER WHAT
+    python two_processes.py FOLDER steps PARTS LOSS
+    python two_processes.py FOLDER resume
 
-WHAT is steps (20 of them, then a validation), resume (5 steps, stopped by SIGTERM to the second process alone, then
-the rest).
+The first does 20 steps and a validation; the second a run, and one that is stopped by SIGTERM to the second process
+alone and goes on.
 """
 
 import json
@@ -67,6 +68,6 @@ if __name__ == "__main__":
         if sys.argv[2] == "resume":
             straight_and_stopped(Path(sys.argv[1]), process)
         else:
-            twenty_steps(Path(sys.argv[1]), process, accumulate=int(sys.argv[3]))
+            twenty_steps(Path(sys.argv[1]), process, accumulate=int(sys.argv[3]), loss=sys.argv[4])
     finally:
         distributed.leave()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iqazoo.errors import InputError
 from iqazoo.ops.pairwise import agreement_of
-from iqazoo.train import sheet
+from iqazoo.train import order, sheet
 from iqazoo.train.quality import QualityTrainer
 
 INPUTS = ("ref_img", "distA_img", "distB_img", "mos_label")
@@ -41,8 +41,9 @@ class BAPPSTrainer(QualityTrainer):
 
     def prepare(self) -> None:
         """Before a new run: begin the temperature of the loss at the scale of the metric."""
-        indices = torch.tensor(self._order(0)[0])
-        (batch,) = self._loader(self.train_data, batch_sampler=[indices.tolist()])
+        # The whole batch, of which each process trains on a part: they must begin alike.
+        whole = order.batches(len(self.train_data), self.config.batch_size, seed=self.config.seed, epoch=0)[0]
+        (batch,) = self._loader(self.train_data, batch_sampler=[whole])
         self.feed_data(batch)
         self.test()
         d_a, d_b, _ = self.outputs.unbind(1)

@@ -42,13 +42,13 @@ def run_two(folder, *what):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulate", ["1", "2"])
-def test_twenty_steps_of_two_processes_are_those_of_one(tmp_path, accumulate):
+@pytest.mark.parametrize(("accumulate", "loss"), [("1", "auto"), ("2", "bce")])
+def test_twenty_steps_of_two_processes_are_those_of_one(tmp_path, accumulate, loss):
     two, one = tmp_path / "two", tmp_path / "one"
     two.mkdir()
     one.mkdir()
-    run_two(two, "steps", accumulate)
-    twenty_steps(one, judging.ALONE)
+    run_two(two, "steps", accumulate, loss)
+    twenty_steps(one, judging.ALONE, loss=loss)
     expected = safetensors.torch.load_file(one / "0.safetensors")
     for rank in "01":
         found = safetensors.torch.load_file(two / f"{rank}.safetensors")
