@@ -48,15 +48,22 @@ class Head(nn.Module):
         """`[C]`."""
         return self.model.get_parameter("1.weight").flatten()
 
+    @property
+    def dropout(self) -> float:
+        """The share of differences that is left out while it is trained."""
+        return cast(nn.Dropout, self.model[0]).p
+
     def forward(self, difference: Tensor) -> Tensor:
         """`[B, C, H, W]` -> `[B, 1, H, W]`."""
         return self.model(difference)
 
     def distance(self, f_image: Tensor, f_reference: Tensor, reduction: FeatureReduction) -> Tensor:
         """The head's distance between two `[B, C, H, W]`: `[B]` for "image", `[B, 1, H, W]` for "map"."""
-        if self.training:  # dropout needs every difference by itself
-            distance = self(channel_distance(f_image, f_reference))
-            return distance if reduction == "map" else distance.mean(dim=(1, 2, 3))
+        if self.training and self.dropout > 0:  # it needs every difference by itself
+            differences = channel_distance(f_image, f_reference)
+            if reduction == "map":
+                return self(differences)
+            return self.model[0](differences).mean((2, 3)) @ self.weight  # means first: less to weigh, and to undo
         return feature_distance(f_image, f_reference, self.weight, eps=EPS, reduction=reduction)
 
 
@@ -70,6 +77,7 @@ class LPIPS(nn.Module):
         InputError: there is no such trunk.
     """
 
+    eps = EPS
     shift: Tensor
     scale: Tensor
 
@@ -90,6 +98,18 @@ class LPIPS(nn.Module):
         """Two results of `features` -> `[B]`, the sum over layers of the spatial means."""
         return torch.stack(self._layers(f_image, f_reference, "image")).sum(dim=0)
 
+    def channel_means(self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor]) -> Tensor:
+        """Two results of `features` -> `[B, C]`, over the channels of all layers, what `combine` weighs.
+
+        Outside of training `combine(channel_means(...))` is `distance(...)`, and only it depends on the heads.
+        """
+        pairs = zip(f_image, f_reference, strict=True)
+        return torch.cat([feature_distance(a, b, eps=self.eps, reduction="channel") for a, b in pairs], 1)
+
+    def combine(self, means: Tensor) -> Tensor:
+        """`[..., C]` -> `[...]`, by the heads' weights, without dropout."""
+        return means @ torch.cat([cast(Head, head).weight for head in self.heads.values()])
+
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """`[B, C, H, W]` twice -> `[B]`."""
         return self.distance(*self._both(image, reference))
@@ -103,8 +123,8 @@ class LPIPS(nn.Module):
     @torch.no_grad()
     def constrain_(self) -> None:
         """Keep the heads' weights non-negative, so that a larger difference is never a smaller distance."""
-        for weight in self.heads.parameters():
-            weight.clamp_(min=0)
+        for head in self.heads.values():
+            cast(Head, head).weight.clamp_(min=0)
 
     def _both(self, image: Tensor, reference: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if image.requires_grad != reference.requires_grad:
