@@ -90,7 +90,7 @@ def reference_windowed_moments(
 # windowed_moments_forward(x, y, mean_x, mean_y, var_x, var_y, cov, B, C, H, W, window, sigma, stride, padding)
 # windowed_moments_backward(x, y, five gradients, grad_x, grad_y, B, C, H, W, window, sigma, stride, padding)
 #   all five gradients of the results are there; grad_x and grad_y, `[B, C, H, W]`, are each written unless empty (its
-#   address is null).
+#   address is null). On the GPU it also takes scratch, after the results, twice as large as one of them.
 
 
 def _forward(
@@ -144,7 +144,8 @@ def _forward_gradient(
     incoming = [dense(g) for g in (grad_mean_x, grad_mean_y, grad_var_x, grad_var_y, grad_cov)]
     results = empty_gradients(x, y, for_x, for_y)
     numbers = (*x.shape, window, sigma, stride, PADDINGS.index(padding))
-    launch(x.device.type, "windowed_moments_backward", dense(x), dense(y), *incoming, *results, *numbers)
+    scratch = [grad_cov.new_empty((2, *grad_cov.shape))] if x.device.type == "cuda" else []
+    launch(x.device.type, "windowed_moments_backward", dense(x), dense(y), *incoming, *results, *scratch, *numbers)
     return results
 
 

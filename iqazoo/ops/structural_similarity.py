@@ -12,12 +12,13 @@ from torch import Tensor
 
 from iqazoo.errors import InputError
 from iqazoo.ops import windows
-from iqazoo.ops.backend import Backend, choose, dense, launch, transformed
+from iqazoo.ops.backend import FLOATS, Backend, choose, dense, launch, module, transformed
 from iqazoo.ops.roads import op
 from iqazoo.ops.windows import PADDINGS, Padding, output_size
 
 Reduction = Literal["image", "channel", "map"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)  # their order is that of the kernels' enum
+WINDOWS_AT_ONCE = 1 << 21  # the GPU's scratch is 32 MiB then, which its cache can hold; more for larger planes
 UNIFORM = 0.0  # the standard deviation that tells the kernels that all pixels of a window weigh the same
 
 
@@ -101,7 +102,9 @@ def ssim(
         x, y, counted = _fill(x, mask), _fill(y, mask), windows.whole_windows(mask, window, padding)
     numbers = (window, UNIFORM if sigma is None else float(sigma), padding, *_constants(data_range, k1, k2), reduction)
     rows, counts = _kernel_mask(x, None if reduction == "map" else counted)
-    if not parts and reduction != "map" and torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+    learns = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
+    # A half type has no room for gradients that are not yet multiplied with what comes in: loss scaling makes it large.
+    if learns and not parts and reduction != "map" and x.dtype in FLOATS:
         return _value_and_gradient(x, y, rows, counts, *numbers, x.requires_grad, y.requires_grad)[0]
     both = _values(x, y, rows, counts, *numbers)
     if counted is not None and reduction == "map":
@@ -218,6 +221,7 @@ def check_constants(data_range: float, k1: float, k2: float) -> None:
 #     B, ..., replicate)
 #   writes grad_x and grad_y, each unless absent, for the gradients of the results of ssim_forward, those that are not
 #   absent; and the index, unless absent.
+# On the GPU both also take scratch, after the results: `partial`; and ssim_backward `maps`, and of how many planes.
 
 
 def _kernel_mask(x: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -248,7 +252,7 @@ def launch_forward(
     window, sigma, padding, c1, c2, reduction = numbers
     tensors = [dense(tensor) for tensor in (x, y, *masks)]
     kinds = (window, sigma, PADDINGS.index(padding), c1, c2, REDUCTIONS.index(reduction))
-    launch(x.device.type, "ssim_forward", *tensors, *results, *x.shape, *kinds, *shifts)
+    launch(x.device.type, "ssim_forward", *tensors, *results, *_partials(x, window, padding), *x.shape, *kinds, *shifts)
 
 
 def launch_backward(
@@ -259,7 +263,29 @@ def launch_backward(
     window, sigma, padding, c1, c2, reduction = numbers
     tensors = [dense(tensor) for tensor in (x, y, *masks, *incoming)]
     kinds = (window, sigma, PADDINGS.index(padding), c1, c2, REDUCTIONS.index(reduction))
-    launch(x.device.type, "ssim_backward", *tensors, *results, *x.shape, *kinds, *shifts)
+    for_both = all(map(len, results[1:]))
+    scratch = (*_partials(x, window, padding), *_maps(x, window, padding, for_both))
+    launch(x.device.type, "ssim_backward", *tensors, *results, *scratch, *x.shape, *kinds, *shifts)
+
+
+def _partials(x: Tensor, window: int, padding: str) -> list[Tensor]:
+    """Scratch that kernels of the GPU take: sums of tiles."""
+    if x.device.type != "cuda":
+        return []
+    planes, height, width = x.shape[0] * x.shape[1], x.shape[2], x.shape[3]
+    size = module("cuda").ssim_partials(planes, height, width, window, PADDINGS.index(padding))
+    return [x.new_empty(size, dtype=torch.float64)]
+
+
+def _maps(x: Tensor, window: int, padding: str, for_both: bool) -> list[Tensor | int]:
+    """Scratch for a gradient on the GPU, what the windows of a few planes give to their pixels; and how many planes."""
+    if x.device.type != "cuda":
+        return []
+    planes, sides = x.shape[0] * x.shape[1], [output_size(side, window, padding) for side in x.shape[2:]]
+    passes = max(1, -(-planes * math.prod(sides) // WINDOWS_AT_ONCE))
+    at_once = max(1, -(-planes // passes))
+    shape = (at_once, *sides, 4 if for_both else 3)
+    return [x.new_empty(shape, dtype=torch.promote_types(x.dtype, torch.float32)), at_once]
 
 
 def _forward(
