@@ -20,7 +20,7 @@ constexpr int kSumThreads = 512;  // an image of 1920 x 1080 has 3417 tiles
 
 // How many blocks of a kernel a multiprocessor should hold: registers for that many are what the compiler may use.
 template <typename T>
-constexpr int kBlocks = sizeof(Computed<T>) == 8 ? 2 : 5;
+constexpr int kBlocks = sizeof(T) == 8 ? 2 : sizeof(T) == 2 ? 4 : 5;
 
 template <typename T>
 struct SsimCall {
