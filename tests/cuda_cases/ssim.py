@@ -139,7 +139,7 @@ OP = Op(
     run=run,
     reference=reference,
     tolerance={
-        torch.float32: (0, 2e-6),
+        torch.float32: (0, 5e-6),  # of single windows; means are nearer
         torch.float64: (0, 1e-13),
         torch.bfloat16: (8e-3, 0),
         torch.float16: (1e-3, 6e-8),
