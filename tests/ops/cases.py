@@ -131,7 +131,9 @@ def queries_keys_values(generator: Generator, dtype: torch.dtype, size: int) -> 
     shapes = [(batch, heads, size, features)] * 2 + [(batch, heads, size, width)]
     shapes += [(heads, columns, features), (heads, columns, width)]
     found = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
-    return *found, torch.rand(batch, size, generator=generator) < 0.8
+    mask = torch.rand(batch, size, generator=generator) < 0.8
+    mask[:, size - size // 8 :] = True  # what is hidden passes no NaN on, and one test puts it near the end
+    return *found, mask
 
 
 def attention(
