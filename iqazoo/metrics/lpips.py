@@ -49,7 +49,7 @@ class Head(nn.Module):
     @property
     def weight(self) -> Tensor:
         """`[C]`."""
-        return self.model.get_parameter("1.weight").flatten()
+        return cast(nn.Conv2d, self.model[1]).weight.flatten()
 
     @property
     def dropout(self) -> float:

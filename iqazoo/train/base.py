@@ -272,10 +272,11 @@ class BaseTrainer:
         """The objective whose network is validated and exported: the moving average where one is kept."""
         return self.ema.module if self.ema is not None else self.objective
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 for the network if asked for; cached features were computed in it already."""
-        enabled = self.config.bf16 and not self.config.cache_features
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        if not self.config.bf16 or self.config.cache_features:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def train_loader(self) -> DataLoader[Any]:
         """What is left of the epoch."""
