@@ -70,13 +70,17 @@ void feature_distance(const FeaturePair<T>& pair, const T* weight, const T* at_p
                       T* lengths, int threads) {
   const Cut cut(pair);
   const int64_t tasks = pair.batch * cut.parts, positions = pair.positions;
+  const bool folded =
+      weight && !means && !pair.channels_last && cut.parts == 1 && folds<T>(pair.channels, positions);
+  const auto spread_weight = spread_room<T>(folded ? pair.channels : 0, positions);
+  if (folded) spread(weight, pair.channels, positions, spread_weight.get());
   std::vector<double> values(value ? tasks : 0), of_channels(means ? tasks * pair.channels : 0);
   parallel_for(tasks, threads, [&](int64_t task) {
     const Part part(cut, task);
     const int64_t b = part.image, start = start_of(pair, part);
     forward_part<T>(pair, part,
                     {pair.image + b * pair.image_step + start, pair.reference + b * pair.reference_step + start, weight,
-                     shifted(at_positions, b * positions + part.first), value ? &values[task] : nullptr,
+                     folded ? spread_weight.get() : nullptr, shifted(at_positions, b * positions + part.first), value ? &values[task] : nullptr,
                      shifted(map, b * positions + part.first),
                      means ? of_channels.data() + task * pair.channels : nullptr,
                      shifted(lengths, 2 * b * positions + part.first),

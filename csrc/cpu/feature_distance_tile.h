@@ -37,6 +37,7 @@ struct ForwardTask {
   const T* image;
   const T* reference;
   const T* weight;
+  const T* spread_weight;  // [channels, positions]; not null where maps are to be folded
   const T* at_positions;
   double* value;  // the sum over the task's positions, not the mean
   T* map;
