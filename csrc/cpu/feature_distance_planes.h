@@ -193,9 +193,24 @@ struct Factors {
   }
 };
 
+// What the next task of a thread will read first, asked for while this one computes: rows, `step` apart.
+template <typename T>
+struct Ahead {
+  const T* image;
+  const T* reference;
+  int64_t step;
+
+  // A line of each of the rows, of one map at a time: a line is two vectors of the widest.
+  template <int64_t rows>
+  [[gnu::always_inline]] void prefetch(int64_t first, int64_t p) const {
+    const T* next = (p & Lanes<T>::count ? reference : image) + first * step + p;
+    IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) __builtin_prefetch(next + k * step, 0, 2);
+  }
+};
+
 // Adds the rows' weighted u^2 to `map`, and sets their `means` to the sums of u^2 times `factor`.
 template <bool to_map, bool to_means, bool spread, int64_t rows, typename T>
-void add_differences(const Tile<T>& tile, int64_t first, const UnitRows<T>& units, const T* weight, T* map,
+void add_differences(const Tile<T>& tile, const Ahead<T>& ahead, int64_t first, const UnitRows<T>& units, const T* weight, T* map,
                      const T* factor, double* means) {
   using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
@@ -203,6 +218,7 @@ void add_differences(const Tile<T>& tile, int64_t first, const UnitRows<T>& unit
   Vector sums[rows] = {};
   for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
     Vector at = {}, weighted = {};
+    ahead.template prefetch<rows>(first, p);
     if constexpr (to_means) load_lanes<T>(at, factor + p);
     differences(p, units, [&](int64_t k, const Vector&, const Vector&, const Vector& u) {
       const Vector square = u * u;
@@ -223,11 +239,13 @@ void add_differences(const Tile<T>& tile, int64_t first, const UnitRows<T>& unit
 }
 
 template <bool to_map, bool to_means, bool spread, typename T>
-void add_all_differences(const Tile<T>& tile, const ForwardTask<T>& task, const UnitRows<T>& units, T* map,
+void add_all_differences(const TileReader<T>& reader, const ForwardTask<T>& task, const UnitRows<T>& units, T* map,
                          const T* factor) {
   const T* weight = spread ? task.spread_weight : task.weight;
-  in_groups(tile.channels, [&](int64_t c, auto rows) {
-    add_differences<to_map, to_means, spread, decltype(rows)::value>(tile, c, units, weight, map, factor, task.means);
+  const Ahead<T> ahead{task.next_image, task.next_reference, reader.positions};
+  in_groups(reader.tile.channels, [&](int64_t c, auto rows) {
+    constexpr int64_t n = decltype(rows)::value;
+    add_differences<to_map, to_means, spread, n>(reader.tile, ahead, c, units, weight, map, factor, task.means);
   });
 }
 
@@ -275,7 +293,7 @@ void forward_folded(const ForwardTask<T>& task, int64_t channels, int64_t positi
   finish_lengths(over1, positions, positions, eps, task.reference_length);
   units.set(over0, over1, positions);
   for (T* unit : {units.common, over0, over1}) unfold(positions, unit);
-  add_all_differences<true, false, true>(reader.tile, task, units, map, static_cast<const T*>(nullptr));
+  add_all_differences<true, false, true>(reader, task, units, map, static_cast<const T*>(nullptr));
   fold(positions, map);
   write_map(task, map, positions);
 }
@@ -285,8 +303,7 @@ template <typename T>
 void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
   if (task.spread_weight) return forward_folded(task, channels, positions, eps);
   const TileReader<T> reader(task.image, task.reference, channels, positions, count);
-  const Tile<T>& tile = reader.tile;
-  const int64_t width = tile.width;
+  const int64_t width = reader.tile.width;
   const auto memory = room<T>(5 * width);
   T *over0 = memory.get(), *over1 = over0 + width, *map = over1 + width, *factor = map + width;
   const UnitRows<T> units{factor + width, over0, over1};
@@ -299,11 +316,11 @@ void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positi
   if (task.at_positions) copy_padded(task.at_positions, count, factor);
   const bool to_map = task.value || task.map;
   if (to_map && task.means) {
-    add_all_differences<true, true, false>(tile, task, units, map, factor);
+    add_all_differences<true, true, false>(reader, task, units, map, factor);
   } else if (task.means) {
-    add_all_differences<false, true, false>(tile, task, units, map, factor);
+    add_all_differences<false, true, false>(reader, task, units, map, factor);
   } else if (to_map) {
-    add_all_differences<true, false, false>(tile, task, units, map, factor);
+    add_all_differences<true, false, false>(reader, task, units, map, factor);
   }
   write_map(task, map, count);
 }

@@ -36,6 +36,8 @@ template <typename T>
 struct ForwardTask {
   const T* image;
   const T* reference;
+  const T* next_image;  // where the next task begins to read
+  const T* next_reference;
   const T* weight;
   const T* spread_weight;  // [channels, positions]; not null where maps are to be folded
   const T* at_positions;
