@@ -97,10 +97,12 @@ void feature_distance_backward(const FeaturePair<T>& pair, const T* of_channels,
   const Cut cut(pair);
   const int64_t positions = pair.positions, size = pair.channels * positions;
   parallel_for(pair.batch * cut.parts, threads, [&](int64_t index) {
-    const Part part(cut, index);
+    const Part part(cut, index), next(cut, std::min(index + 1, pair.batch * cut.parts - 1));
     const int64_t b = part.image;
     const BackwardTask<T> task{start_of(pair, pair.image, pair.image_step, part),
                                start_of(pair, pair.reference, pair.reference_step, part),
+                               start_of(pair, pair.image, pair.image_step, next),
+                               start_of(pair, pair.reference, pair.reference_step, next),
                                of_channels + b * pair.channels,
                                shifted(at_positions, b * positions + part.first),
                                lengths + 2 * b * positions + part.first,

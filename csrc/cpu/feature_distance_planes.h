@@ -193,7 +193,7 @@ struct Factors {
   }
 };
 
-// What the next task of a thread will read first, asked for while this one computes: rows, `step` apart.
+// Rows of both maps, `step` apart, that are asked for while others are computed with.
 template <typename T>
 struct Ahead {
   const T* image;
@@ -327,13 +327,14 @@ void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positi
 
 // Adds sum over the rows of t f to `image_dot` and `reference_dot`, where t = of_channels u.
 template <bool spread, int64_t rows, typename T>
-void add_dots(const Tile<T>& tile, int64_t first, const T* of_channels, const UnitRows<T>& units, T* image_dot,
+void add_dots(const Tile<T>& tile, const Ahead<T>& ahead, int64_t first, const T* of_channels, const UnitRows<T>& units, T* image_dot,
               T* reference_dot) {
   using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
   const Factors<spread, rows, T> factors(of_channels, first, tile.step);
   for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
     Vector dot0, dot1, part0 = {}, part1 = {};
+    ahead.template prefetch<rows>(first, p);
     load_lanes<T>(dot0, image_dot + p);
     load_lanes<T>(dot1, reference_dot + p);
     differences(p, units, [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) {
@@ -393,13 +394,16 @@ template <bool whole, bool spread, int64_t rows, typename T>
 }
 
 template <bool spread, int64_t rows, typename T>
-void write_rows(const Tile<T>& tile, const Slopes<T>& slopes, int64_t first, int64_t count) {
+void write_rows(const Tile<T>& tile, const Ahead<T>& ahead, const Slopes<T>& slopes, int64_t first, int64_t count) {
   constexpr int64_t lanes = Lanes<T>::count;
   const Differences<rows, T> differences(tile, first);
   const Slopes<T> own = slopes;  // stores through its pointers cannot change it
   const Factors<spread, rows, T> factors(own.of_channels, first, tile.step);
   int64_t p = 0;
-  for (; p + lanes <= count; p += lanes) write_vectors<true, spread, rows, T>(differences, own, factors, first, p, lanes);
+  for (; p + lanes <= count; p += lanes) {
+    ahead.template prefetch<rows>(first, p);
+    write_vectors<true, spread, rows, T>(differences, own, factors, first, p, lanes);
+  }
   if (p < count) write_vectors<false, spread, rows, T>(differences, own, factors, first, p, count - p);
 }
 
@@ -429,9 +433,11 @@ void backward_tile(const TileReader<T>& reader, const T* of_channels, const Back
   for (T* unit : {units.common, units.image_rest, units.reference_rest}) {
     if (folded) unfold(positions, unit);
   }
+  const Ahead<T> gradients{task.grad_image ? task.grad_image : task.grad_reference,
+                           task.grad_reference ? task.grad_reference : task.grad_image, step};
   in_groups(tile.channels, [&](int64_t c, auto rows) {
     reader.next_rows(c, rows);
-    add_dots<folded, decltype(rows)::value>(tile, c, of_channels, units, dot0, dot1);
+    add_dots<folded, decltype(rows)::value>(tile, gradients, c, of_channels, units, dot0, dot1);
   });
   for (T* dots : {dot0, dot1}) {
     if (folded) fold(positions, dots);
@@ -441,6 +447,7 @@ void backward_tile(const TileReader<T>& reader, const T* of_channels, const Back
   for (T* slope : {own0, own1, dot0, dot1}) {
     if (folded) unfold(positions, slope);
   }
+  const Ahead<T> next{task.next_image, task.next_reference, step};
   const Slopes<T> slopes{units,
                          own0,
                          own1,
@@ -452,7 +459,7 @@ void backward_tile(const TileReader<T>& reader, const T* of_channels, const Back
                          task.grad_image ? step : 0,
                          task.grad_reference ? step : 0};
   in_groups(tile.channels, [&](int64_t c, auto rows) {
-    write_rows<folded, decltype(rows)::value>(tile, slopes, c, reader.count);
+    write_rows<folded, decltype(rows)::value>(tile, next, slopes, c, reader.count);
   });
 }
 

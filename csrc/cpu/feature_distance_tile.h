@@ -52,6 +52,8 @@ template <typename T>
 struct BackwardTask {
   const T* image;
   const T* reference;
+  const T* next_image;
+  const T* next_reference;
   const T* of_channels;
   const T* at_positions;
   const T* image_length;
