@@ -15,12 +15,20 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 	@echo "Variables: TORCH='$(TORCH)' (what pip installs), PYTHON=$(PYTHON), VENV=$(VENV)"
 
-demo: $(VENV)/.demo  ## make image pairs and score them: demo/scores.csv
+demo: $(VENV)/.demo  ## score distorted photographs, then train a small metric on judgments
 	$(BIN)/python demo/make_pairs.py demo/images
 	@rm -f demo/scores.csv
 	@# Exit code 1 is all right: a metric could not be had (no network for its weights), the others are there.
 	$(BIN)/iqazoo score psnr ssim lpips --image demo/images/distorted --reference demo/images/reference \
 		-o demo/scores.csv || { [ $$? -eq 1 ] && [ -s demo/scores.csv ]; }
+	@echo
+	@rm -rf demo/images/plugin demo/images/photos demo/images/judgments demo/images/run
+	$(PIP) --no-deps --target demo/images/plugin demo/tiny_metric
+	$(BIN)/python demo/make_photos.py demo/images/photos
+	$(BIN)/iqazoo data bapps-like --images demo/images/photos --out demo/images/judgments
+	PYTHONPATH=demo/images/plugin $(BIN)/iqazoo train bapps tiny --data demo/images/judgments --out demo/images/run \
+		--lr 0.002 --epochs 3 --decay-epochs 3
+	PYTHONPATH=demo/images/plugin $(BIN)/python demo/compare.py demo/images/judgments demo/images/run
 
 test: $(VENV)/.dev  ## check style, types and behaviour; SLOW=1 adds builds and whole processes
 	$(BIN)/ruff check

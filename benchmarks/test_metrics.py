@@ -6,7 +6,7 @@ import torch
 import iqazoo
 
 SIZES = {"256": (256, 256), "512": (512, 512), "1080p": (1080, 1920)}
-METRICS = ("psnr", "ssim", "lpips", "lpips-squeeze", "lpips-vgg")
+METRICS = ("psnr", "ssim", "ms_ssim", "lpips", "lpips-squeeze", "lpips-vgg")
 SLOW = {("lpips-vgg", "1080p")}
 CASES = [(metric, size) for metric in METRICS for size in SIZES if (metric, size) not in SLOW]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
     from iqazoo.errors import InputError as InputError
     from iqazoo.errors import IqazooError as IqazooError
     from iqazoo.errors import PluginError as PluginError
+    from iqazoo.errors import TrainingError as TrainingError
     from iqazoo.errors import UnknownMetric as UnknownMetric
     from iqazoo.errors import WeightsError as WeightsError
     from iqazoo.factory import create as create
@@ -33,6 +34,7 @@ _HOME = {
     "InputError": "errors",
     "IqazooError": "errors",
     "PluginError": "errors",
+    "TrainingError": "errors",
     "UnknownMetric": "errors",
     "WeightsError": "errors",
     "create": "factory",

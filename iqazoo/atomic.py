@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,43 @@ def replacing(target: Path) -> Iterator[Path]:
         yield written
         _flush_to_disk(written)
         os.replace(written, target)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """As `replacing`, for a folder of files: give an empty one to fill, renamed to `target` when the block ends well.
+
+    A process that is killed meanwhile leaves a folder whose name begins with a dot; `sweep` removes those.
+
+    Args:
+        target: the folder to make; the one that it is to lie in must exist.
+
+    Raises:
+        OSError: as for `replacing`.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        written = Path(folder) / target.name
+        written.mkdir()
+        yield written
+        for file in written.iterdir():
+            _flush_to_disk(file)
+        _flush_to_disk(written)
+        if target.exists():  # two renames, as no call swaps folders; a kill between them costs the old one alone
+            os.rename(target, Path(folder) / "old")
+        os.rename(written, target)
+        _flush_to_disk(target.parent)
+
+
+def remove_folder(target: Path) -> None:
+    """Remove a folder so that no part of it is ever seen under its name."""
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        os.rename(target, Path(folder) / target.name)
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left of files and folders named `prefix`*; no other may be writing there."""
+    for left in folder.glob(f".{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -27,3 +27,7 @@ class InputError(IqazooError, ValueError):
 
 class CheckpointError(IqazooError):
     """A checkpoint cannot be read, or belongs to another network."""
+
+
+class TrainingError(IqazooError):
+    """Training cannot go on; the message says what was kept for a look at it."""

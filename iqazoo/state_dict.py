@@ -150,6 +150,11 @@ def read_metadata(path: str | Path) -> Metadata | None:
         ) from error
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise InputError unless `save` could write these options; worth asking before hours of training."""
+    _to_strings(Metadata("", dict(options), API))
+
+
 def _to_strings(metadata: Metadata) -> dict[str, str]:
     try:
         options = json.dumps(metadata.options, sort_keys=True)

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from iqazoo.images import decode
-
 FOLDER = Path(__file__).parent / "golden"
 VALUES = json.loads((FOLDER / "values.json").read_text())
 NAMES = sorted(VALUES["skimage-0.26:psnr"])
@@ -17,6 +15,8 @@ NAMES = sorted(VALUES["skimage-0.26:psnr"])
 
 def pair(name):
     """Image and reference, `[1, C, H, W]` float32."""
+    from iqazoo.images import decode  # the ops are also tested where Pillow is missing
+
     return tuple(decode(FOLDER / "pairs" / f"{name}_{side}.png")[None] for side in ("dist", "ref"))
 
 

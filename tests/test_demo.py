@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,3 +53,6 @@ def test_make_demo_without_a_network_for_weights(tmp_path):
         assert row["lpips"] == ""
         assert float(row["psnr"]) > 5
         assert 0 < float(row["ssim"]) < 1
+    gained = re.search(r"training gained ([\d.]+) points", done.stdout)
+    assert gained, done.stdout
+    assert float(gained[1]) >= 10

@@ -123,7 +123,7 @@ CONV = {"in_channels": 1, "out_channels": 1, "kernel_size": 1}
 
 
 def test_every_core_spec_is_json_like_and_complete():
-    for name in ("psnr", "ssim", "lpips", "lpips-vgg", "lpips-squeeze"):
+    for name in ("psnr", "ssim", "ms_ssim", "lpips", "lpips-vgg", "lpips-squeeze"):
         found = spec(name)
         assert found.summary
         assert found.license == "Apache-2.0"

@@ -62,7 +62,7 @@ def test_the_shell_examples_name_commands_and_options_that_exist():
 
     shell = "\n".join(blocks("sh"))
     used = set(re.findall(r"^iqazoo (\w+)", shell, flags=re.M))
-    assert used == {"list", "info", "score", "eval", "data", "weights", "plugins", "env"}
+    assert used == {"list", "info", "score", "eval", "data", "train", "weights", "plugins", "env"}
     for command in used:
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])

@@ -11,7 +11,7 @@ import pytest
 import iqazoo
 from iqazoo import registry
 
-CORE = ["lpips", "lpips-squeeze", "lpips-vgg", "psnr", "ssim"]
+CORE = ["lpips", "lpips-squeeze", "lpips-vgg", "ms_ssim", "psnr", "ssim"]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@
 #include "bind/cpu/mse.h"
 #include "bind/cpu/pairwise.h"
 #include "bind/cpu/ranking.h"
+#include "bind/cpu/ssim.h"
+#include "bind/cpu/windowed_moments.h"
 
 namespace {
 
@@ -38,4 +40,6 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, pybind11::mod_gil_not_used()) {
   iqazoo::bind_mse(module);
   iqazoo::bind_pairwise(module);
   iqazoo::bind_ranking(module);
+  iqazoo::bind_ssim(module);
+  iqazoo::bind_windowed_moments(module);
 }

@@ -7,6 +7,8 @@
 #include "bind/cuda/mse.h"
 #include "bind/cuda/pairwise.h"
 #include "bind/cuda/ranking.h"
+#include "bind/cuda/ssim.h"
+#include "bind/cuda/windowed_moments.h"
 
 PYBIND11_MODULE(IQAZOO_MODULE, module, pybind11::mod_gil_not_used()) {
   module.doc() = "iqazoo's kernels for NVIDIA GPUs; iqazoo.ops calls them";
@@ -18,4 +20,6 @@ PYBIND11_MODULE(IQAZOO_MODULE, module, pybind11::mod_gil_not_used()) {
   iqazoo::bind_mse(module);
   iqazoo::bind_pairwise(module);
   iqazoo::bind_ranking(module);
+  iqazoo::bind_ssim(module);
+  iqazoo::bind_windowed_moments(module);
 }

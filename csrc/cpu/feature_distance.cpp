@@ -36,19 +36,10 @@ T* shifted(T* address, int64_t by) {
   return address ? address + by : nullptr;
 }
 
-// Where the part's features begin within an image.
-template <typename T>
-int64_t start_of(const FeaturePair<T>& pair, const Part& part) {
-  return pair.channels_last ? part.first * pair.channels : part.first;
-}
-
-template <typename T>
-void forward_part(const FeaturePair<T>& pair, const Part& part, ForwardTask<T> task) {
-  if (pair.channels_last) {
-    forward_rows(task, pair.channels, part.count, pair.eps);
-  } else {
-    forward_planes(task, pair.channels, pair.positions, part.count, pair.eps);
-  }
+// Where a part's features begin, in a map with this step from one image to the next.
+template <typename T, typename Value>
+Value* start_of(const FeaturePair<T>& pair, Value* features, int64_t step, const Part& part) {
+  return shifted(features, part.image * step + (pair.channels_last ? part.first * pair.channels : part.first));
 }
 
 // The means of `each` values over an image's parts, in the parts' order.
@@ -70,17 +61,31 @@ void feature_distance(const FeaturePair<T>& pair, const T* weight, const T* at_p
                       T* lengths, int threads) {
   const Cut cut(pair);
   const int64_t tasks = pair.batch * cut.parts, positions = pair.positions;
+  const bool folded =
+      weight && !means && !pair.channels_last && cut.parts == 1 && folds<T>(pair.channels, positions);
+  const auto spread_weight = spread_room<T>(folded ? pair.channels : 0, positions);
+  if (folded) spread(weight, pair.channels, positions, spread_weight.get());
   std::vector<double> values(value ? tasks : 0), of_channels(means ? tasks * pair.channels : 0);
-  parallel_for(tasks, threads, [&](int64_t task) {
-    const Part part(cut, task);
-    const int64_t b = part.image, start = start_of(pair, part);
-    forward_part<T>(pair, part,
-                    {pair.image + b * pair.image_step + start, pair.reference + b * pair.reference_step + start, weight,
-                     shifted(at_positions, b * positions + part.first), value ? &values[task] : nullptr,
-                     shifted(map, b * positions + part.first),
-                     means ? of_channels.data() + task * pair.channels : nullptr,
-                     shifted(lengths, 2 * b * positions + part.first),
-                     shifted(lengths, (2 * b + 1) * positions + part.first)});
+  parallel_for(tasks, threads, [&](int64_t index) {
+    const Part part(cut, index), next(cut, std::min(index + 1, tasks - 1));
+    const int64_t b = part.image;
+    const ForwardTask<T> task{start_of(pair, pair.image, pair.image_step, part),
+                              start_of(pair, pair.reference, pair.reference_step, part),
+                              start_of(pair, pair.image, pair.image_step, next),
+                              start_of(pair, pair.reference, pair.reference_step, next),
+                              weight,
+                              folded ? spread_weight.get() : nullptr,
+                              shifted(at_positions, b * positions + part.first),
+                              value ? &values[index] : nullptr,
+                              shifted(map, b * positions + part.first),
+                              means ? of_channels.data() + index * pair.channels : nullptr,
+                              shifted(lengths, 2 * b * positions + part.first),
+                              shifted(lengths, (2 * b + 1) * positions + part.first)};
+    if (pair.channels_last) {
+      forward_rows(task, pair.channels, part.count, pair.eps);
+    } else {
+      forward_planes(task, pair.channels, pair.positions, part.count, pair.eps);
+    }
   });
   if (value) add_parts(values, pair.batch, cut, 1, value);
   if (means) add_parts(of_channels, pair.batch, cut, pair.channels, means);
@@ -92,16 +97,18 @@ void feature_distance_backward(const FeaturePair<T>& pair, const T* of_channels,
   const Cut cut(pair);
   const int64_t positions = pair.positions, size = pair.channels * positions;
   parallel_for(pair.batch * cut.parts, threads, [&](int64_t index) {
-    const Part part(cut, index);
-    const int64_t b = part.image, start = start_of(pair, part);
-    const BackwardTask<T> task{pair.image + b * pair.image_step + start,
-                               pair.reference + b * pair.reference_step + start,
+    const Part part(cut, index), next(cut, std::min(index + 1, pair.batch * cut.parts - 1));
+    const int64_t b = part.image;
+    const BackwardTask<T> task{start_of(pair, pair.image, pair.image_step, part),
+                               start_of(pair, pair.reference, pair.reference_step, part),
+                               start_of(pair, pair.image, pair.image_step, next),
+                               start_of(pair, pair.reference, pair.reference_step, next),
                                of_channels + b * pair.channels,
                                shifted(at_positions, b * positions + part.first),
                                lengths + 2 * b * positions + part.first,
                                lengths + (2 * b + 1) * positions + part.first,
-                               shifted(grad_image, b * size + start),
-                               shifted(grad_reference, b * size + start)};
+                               start_of(pair, grad_image, size, part),
+                               start_of(pair, grad_reference, size, part)};
     if (pair.channels_last) {
       backward_rows(task, pair.channels, part.count, pair.eps);
     } else {

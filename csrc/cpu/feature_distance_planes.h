@@ -2,7 +2,7 @@
 // positions with all their channels into cache, so that memory is read once for the lengths and the differences.
 #pragma once
 
-#include "cpu/feature_distance_tile.h"
+#include "cpu/feature_distance_fold.h"
 
 namespace iqazoo::cpu::features {
 
@@ -23,8 +23,23 @@ struct Tile {
   int64_t channels, step, width;
 };
 
-// Reads a tile's rows in place where they are whole vectors, else, and where rows of a far apart would evict each
-// other from the cache, from a copy that `next_rows` fills as it goes.
+// Whether rows of `width` values that begin `step` apart would evict each other from a cache whose sets repeat every
+// 64 KB: whether more than twice as many as there must be begin in the same place of the sets.
+template <typename T>
+bool evicting(int64_t rows, int64_t step, int64_t width) {
+  constexpr int64_t period = 64 * 1024, least = 512;
+  int64_t place = least;
+  while (place < width * static_cast<int64_t>(sizeof(T))) place *= 2;
+  if (place >= period) return false;
+  int64_t begun[period / least] = {}, most = 0;
+  for (int64_t c = 0; c < rows; ++c) {
+    most = std::max(most, ++begun[c * step * static_cast<int64_t>(sizeof(T)) % period / place]);
+  }
+  return most > 2 * (rows * place / period) + 2;
+}
+
+// Reads a tile's rows in place where they are whole vectors, else, and where they would evict each other from the
+// cache, from a copy that `next_rows` fills as it goes.
 template <typename T>
 struct TileReader {
   const T* image;
@@ -34,10 +49,11 @@ struct TileReader {
   std::unique_ptr<T[]> copies;
   typename Lanes<T>::Index mask;  // all bits in the lanes of a row's last vector that hold values
 
+  // Of folded rows, whole ones, where `positions` is their length.
   TileReader(const T* image, const T* reference, int64_t channels, int64_t positions, int64_t count)
       : image(image), reference(reference), positions(positions), count(count) {
     const int64_t width = round_up<T>(count);
-    if (count == positions && width == count) {
+    if (width == count && (count == positions || !evicting<T>(channels, positions, count))) {
       tile = {image, reference, channels, positions, width};
       return;
     }
@@ -49,6 +65,7 @@ struct TileReader {
 
   // Asks for the rows after these, too: they are as far apart as a map is large, which no processor foresees.
   void next_rows(int64_t first, int64_t rows) const {
+    if (count == positions && !copies) return;  // one piece of memory, which a processor foresees
     for (int64_t c = first; c < first + rows; ++c) {
       if (c + kGroup < tile.channels) {
         prefetch(image + (c + kGroup) * positions);
@@ -152,20 +169,64 @@ struct Differences {
   }
 };
 
+// What the rows from `first` on are multiplied by: one number each or, spread, one at each position. None, if null.
+template <bool spread, int64_t rows, typename T>
+struct Factors {
+  using Vector = typename Lanes<T>::Vector;
+
+  const T* values;
+  int64_t step;
+  Vector of_rows[rows] = {};
+
+  Factors(const T* of_channels, int64_t first, int64_t step)
+      : values(spread ? of_channels + first * step : of_channels), step(step) {
+    if (spread || !values) return;
+    IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) of_rows[k] += values[first + k];
+  }
+
+  [[gnu::always_inline]] void load(int64_t k, int64_t p, Vector& factor) const {
+    if constexpr (spread) {
+      load_lanes<T>(factor, values + k * step + p);
+    } else {
+      factor = of_rows[k];
+    }
+  }
+};
+
+// Rows of both maps, `step` apart, that are asked for while others are computed with.
+template <typename T>
+struct Ahead {
+  const T* image;
+  const T* reference;
+  int64_t step;
+
+  // A line of each of the rows, of one map at a time: a line is two vectors of the widest.
+  template <int64_t rows>
+  [[gnu::always_inline]] void prefetch(int64_t first, int64_t p) const {
+    const T* next = (p & Lanes<T>::count ? reference : image) + first * step + p;
+    IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) __builtin_prefetch(next + k * step, 0, 2);
+  }
+};
+
 // Adds the rows' weighted u^2 to `map`, and sets their `means` to the sums of u^2 times `factor`.
-template <bool to_map, bool to_means, int64_t rows, typename T>
-void add_differences(const Tile<T>& tile, int64_t first, const UnitRows<T>& units, const T* weight, T* map,
+template <bool to_map, bool to_means, bool spread, int64_t rows, typename T>
+void add_differences(const Tile<T>& tile, const Ahead<T>& ahead, int64_t first, const UnitRows<T>& units, const T* weight, T* map,
                      const T* factor, double* means) {
   using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
-  Vector sums[rows] = {}, factors[rows] = {};
-  IQAZOO_UNROLL for (int64_t k = 0; to_map && k < rows; ++k) factors[k] += weight[first + k];
+  const Factors<spread, rows, T> weights(weight, first, tile.step);
+  Vector sums[rows] = {};
   for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
     Vector at = {}, weighted = {};
+    ahead.template prefetch<rows>(first, p);
     if constexpr (to_means) load_lanes<T>(at, factor + p);
     differences(p, units, [&](int64_t k, const Vector&, const Vector&, const Vector& u) {
       const Vector square = u * u;
-      if constexpr (to_map) weighted += square * factors[k];
+      if constexpr (to_map) {
+        Vector of_row;
+        weights.load(k, p, of_row);
+        weighted += square * of_row;
+      }
       if constexpr (to_means) sums[k] += square * at;
     });
     if constexpr (to_map) {
@@ -177,11 +238,14 @@ void add_differences(const Tile<T>& tile, int64_t first, const UnitRows<T>& unit
   for (int64_t k = 0; to_means && k < rows; ++k) means[first + k] = sum_lanes<T>(sums[k]);
 }
 
-template <bool to_map, bool to_means, typename T>
-void add_all_differences(const Tile<T>& tile, const ForwardTask<T>& task, const UnitRows<T>& units, T* map,
+template <bool to_map, bool to_means, bool spread, typename T>
+void add_all_differences(const TileReader<T>& reader, const ForwardTask<T>& task, const UnitRows<T>& units, T* map,
                          const T* factor) {
-  in_groups(tile.channels, [&](int64_t c, auto rows) {
-    add_differences<to_map, to_means, decltype(rows)::value>(tile, c, units, task.weight, map, factor, task.means);
+  const T* weight = spread ? task.spread_weight : task.weight;
+  const Ahead<T> ahead{task.next_image, task.next_reference, reader.positions};
+  in_groups(reader.tile.channels, [&](int64_t c, auto rows) {
+    constexpr int64_t n = decltype(rows)::value;
+    add_differences<to_map, to_means, spread, n>(reader.tile, ahead, c, units, weight, map, factor, task.means);
   });
 }
 
@@ -193,35 +257,20 @@ void finish_lengths(T* sums, int64_t width, int64_t count, T eps, T* lengths) {
   for (int64_t p = 0; p < width; ++p) sums[p] = over_length(sums[p], eps);
 }
 
-// `count` of `positions`, from where the task's addresses point.
+// Adds the squares of both maps' tile, which is read for the first time, to the sums of each position.
 template <typename T>
-void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
-  const TileReader<T> reader(task.image, task.reference, channels, positions, count);
+void add_all_squares(const TileReader<T>& reader, T* image_sums, T* reference_sums) {
   const Tile<T>& tile = reader.tile;
-  const int64_t width = tile.width;
-  const auto memory = room<T>(5 * width);
-  T *over0 = memory.get(), *over1 = over0 + width, *map = over1 + width, *factor = map + width;
-  const UnitRows<T> units{factor + width, over0, over1};
-  std::fill(over0, factor, T(0));
-  in_groups(channels, [&](int64_t c, auto rows) {
+  in_groups(tile.channels, [&](int64_t c, auto rows) {
     constexpr int64_t n = decltype(rows)::value;
     reader.next_rows(c, n);
-    add_squares<n>(tile.image + c * tile.step, tile.step, width, over0);
-    add_squares<n>(tile.reference + c * tile.step, tile.step, width, over1);
+    add_squares<n>(tile.image + c * tile.step, tile.step, tile.width, image_sums);
+    add_squares<n>(tile.reference + c * tile.step, tile.step, tile.width, reference_sums);
   });
-  finish_lengths(over0, width, count, eps, task.image_length);
-  finish_lengths(over1, width, count, eps, task.reference_length);
-  units.set(over0, over1, width);
-  std::fill(factor, factor + width, T(1));
-  if (task.at_positions) copy_padded(task.at_positions, count, factor);
-  const bool to_map = task.value || task.map;
-  if (to_map && task.means) {
-    add_all_differences<true, true>(tile, task, units, map, factor);
-  } else if (task.means) {
-    add_all_differences<false, true>(tile, task, units, map, factor);
-  } else if (to_map) {
-    add_all_differences<true, false>(tile, task, units, map, factor);
-  }
+}
+
+template <typename T>
+void write_map(const ForwardTask<T>& task, const T* map, int64_t count) {
   if (task.map) std::copy(map, map + count, task.map);
   if (!task.value) return;
   double sum = 0;
@@ -229,32 +278,75 @@ void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positi
   *task.value = sum;
 }
 
+// A whole image of few positions, for the value and the map.
+template <typename T>
+void forward_folded(const ForwardTask<T>& task, int64_t channels, int64_t positions, T eps) {
+  const int64_t width = Lanes<T>::count * positions;
+  const TileReader<T> reader(task.image, task.reference, channels / Lanes<T>::count, width, width);
+  const auto memory = room<T>(4 * width);
+  T *over0 = memory.get(), *over1 = over0 + width, *map = over1 + width;
+  const UnitRows<T> units{map + width, over0, over1};
+  std::fill(over0, map + width, T(0));
+  add_all_squares(reader, over0, over1);
+  for (T* sums : {over0, over1}) fold(positions, sums);
+  finish_lengths(over0, positions, positions, eps, task.image_length);
+  finish_lengths(over1, positions, positions, eps, task.reference_length);
+  units.set(over0, over1, positions);
+  for (T* unit : {units.common, over0, over1}) unfold(positions, unit);
+  add_all_differences<true, false, true>(reader, task, units, map, static_cast<const T*>(nullptr));
+  fold(positions, map);
+  write_map(task, map, positions);
+}
+
+// `count` of `positions`, from where the task's addresses point.
+template <typename T>
+void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
+  if (task.spread_weight) return forward_folded(task, channels, positions, eps);
+  const TileReader<T> reader(task.image, task.reference, channels, positions, count);
+  const int64_t width = reader.tile.width;
+  const auto memory = room<T>(5 * width);
+  T *over0 = memory.get(), *over1 = over0 + width, *map = over1 + width, *factor = map + width;
+  const UnitRows<T> units{factor + width, over0, over1};
+  std::fill(over0, factor, T(0));
+  add_all_squares(reader, over0, over1);
+  finish_lengths(over0, width, count, eps, task.image_length);
+  finish_lengths(over1, width, count, eps, task.reference_length);
+  units.set(over0, over1, width);
+  std::fill(factor, factor + width, T(1));
+  if (task.at_positions) copy_padded(task.at_positions, count, factor);
+  const bool to_map = task.value || task.map;
+  if (to_map && task.means) {
+    add_all_differences<true, true, false>(reader, task, units, map, factor);
+  } else if (task.means) {
+    add_all_differences<false, true, false>(reader, task, units, map, factor);
+  } else if (to_map) {
+    add_all_differences<true, false, false>(reader, task, units, map, factor);
+  }
+  write_map(task, map, count);
+}
+
 // Adds sum over the rows of t f to `image_dot` and `reference_dot`, where t = of_channels u.
-template <int64_t rows, typename T>
-void add_dots(const Tile<T>& tile, int64_t first, const T* of_channels, const UnitRows<T>& units, T* image_dot,
+template <bool spread, int64_t rows, typename T>
+void add_dots(const Tile<T>& tile, const Ahead<T>& ahead, int64_t first, const T* of_channels, const UnitRows<T>& units, T* image_dot,
               T* reference_dot) {
   using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
-  Vector factors[rows] = {};
-  IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += of_channels[first + k];
+  const Factors<spread, rows, T> factors(of_channels, first, tile.step);
   for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
     Vector dot0, dot1, part0 = {}, part1 = {};
+    ahead.template prefetch<rows>(first, p);
     load_lanes<T>(dot0, image_dot + p);
     load_lanes<T>(dot1, reference_dot + p);
     differences(p, units, [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) {
-      const Vector t = u * factors[k];
+      Vector factor;
+      factors.load(k, p, factor);
+      const Vector t = u * factor;
       part0 += t * x;
       part1 += t * y;
     });
     store_lanes<T>(image_dot + p, dot0 + part0);
     store_lanes<T>(reference_dot + p, dot1 + part1);
   }
-}
-
-// The first lanes of a vector, as many as there is memory for.
-template <typename T>
-void store_up_to(int64_t count, T* to, const typename Lanes<T>::Vector& from) {
-  std::memcpy(to, &from, std::min(count, Lanes<T>::count) * sizeof(T));
 }
 
 // What the gradients of a tile are made of, in rows of its width, and where they go, a step from row to row. Both are
@@ -272,9 +364,9 @@ struct Slopes {
 
 // grad = t own - f radial at the vector of positions from p on, where t has the other sign for the reference. Stores
 // the first `lanes` of each vector, unless they are whole.
-template <bool whole, int64_t rows, typename T>
+template <bool whole, bool spread, int64_t rows, typename T>
 [[gnu::always_inline]] inline void write_vectors(const Differences<rows, T>& differences, const Slopes<T>& slopes,
-                                                 const typename Lanes<T>::Vector* factors, int64_t first, int64_t p,
+                                                 const Factors<spread, rows, T>& factors, int64_t first, int64_t p,
                                                  int64_t lanes) {
   using Vector = typename Lanes<T>::Vector;
   Vector own0, own1, radial0, radial1;
@@ -293,23 +385,26 @@ template <bool whole, int64_t rows, typename T>
   };
   differences(p, slopes.units,
               [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) [[gnu::always_inline]] {
-                const Vector t = u * factors[k];
+                Vector factor;
+                factors.load(k, p, factor);
+                const Vector t = u * factor;
                 put(slopes.grad_image + (first + k) * slopes.image_step + p, t * own0 - x * radial0);
                 put(slopes.grad_reference + (first + k) * slopes.reference_step + p, y * radial1 - t * own1);
               });
 }
 
-template <int64_t rows, typename T>
-void write_rows(const Tile<T>& tile, const Slopes<T>& slopes, int64_t first, int64_t count) {
-  using Vector = typename Lanes<T>::Vector;
+template <bool spread, int64_t rows, typename T>
+void write_rows(const Tile<T>& tile, const Ahead<T>& ahead, const Slopes<T>& slopes, int64_t first, int64_t count) {
   constexpr int64_t lanes = Lanes<T>::count;
   const Differences<rows, T> differences(tile, first);
   const Slopes<T> own = slopes;  // stores through its pointers cannot change it
-  Vector factors[rows] = {};
-  IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) factors[k] += own.of_channels[first + k];
+  const Factors<spread, rows, T> factors(own.of_channels, first, tile.step);
   int64_t p = 0;
-  for (; p + lanes <= count; p += lanes) write_vectors<true, rows, T>(differences, own, factors, first, p, lanes);
-  if (p < count) write_vectors<false, rows, T>(differences, own, factors, first, p, count - p);
+  for (; p + lanes <= count; p += lanes) {
+    ahead.template prefetch<rows>(first, p);
+    write_vectors<true, spread, rows, T>(differences, own, factors, first, p, lanes);
+  }
+  if (p < count) write_vectors<false, spread, rows, T>(differences, own, factors, first, p, count - p);
 }
 
 // From the dots to their radial parts; both these and what the vectors are multiplied by are then times at_positions.
@@ -321,11 +416,12 @@ void finish_dots(const T* lengths, const T* at_positions, int64_t count, T* dots
   for (int64_t p = 0; p < count; ++p) over[p] *= at_positions[p];
 }
 
-template <typename T>
-void backward_planes(const BackwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
-  const TileReader<T> reader(task.image, task.reference, channels, positions, count);
+// The gradients of a tile; of folded rows, where of_channels is spread and `positions` are those of a channel.
+template <bool folded, typename T>
+void backward_tile(const TileReader<T>& reader, const T* of_channels, const BackwardTask<T>& task, int64_t positions,
+                   T eps) {
   const Tile<T>& tile = reader.tile;
-  const int64_t width = tile.width;
+  const int64_t width = tile.width, count = folded ? positions : reader.count, step = reader.positions;
   const auto memory = room<T>(8 * width);
   std::fill(memory.get(), memory.get() + 7 * width, T(0));
   T *own0 = memory.get(), *own1 = own0 + width, *dot0 = own1 + width, *dot1 = dot0 + width;
@@ -333,25 +429,51 @@ void backward_planes(const BackwardTask<T>& task, int64_t channels, int64_t posi
   T* unread = dot1 + 4 * width;
   for (int64_t p = 0; p < count; ++p) own0[p] = over_length(task.image_length[p], eps);
   for (int64_t p = 0; p < count; ++p) own1[p] = over_length(task.reference_length[p], eps);
-  units.set(own0, own1, width);
-  in_groups(channels, [&](int64_t c, auto rows) {
+  units.set(own0, own1, folded ? count : width);
+  for (T* unit : {units.common, units.image_rest, units.reference_rest}) {
+    if (folded) unfold(positions, unit);
+  }
+  const Ahead<T> gradients{task.grad_image ? task.grad_image : task.grad_reference,
+                           task.grad_reference ? task.grad_reference : task.grad_image, step};
+  in_groups(tile.channels, [&](int64_t c, auto rows) {
     reader.next_rows(c, rows);
-    add_dots<decltype(rows)::value>(tile, c, task.of_channels, units, dot0, dot1);
+    add_dots<folded, decltype(rows)::value>(tile, gradients, c, of_channels, units, dot0, dot1);
   });
+  for (T* dots : {dot0, dot1}) {
+    if (folded) fold(positions, dots);
+  }
   finish_dots(task.image_length, task.at_positions, count, dot0, own0);
   finish_dots(task.reference_length, task.at_positions, count, dot1, own1);
+  for (T* slope : {own0, own1, dot0, dot1}) {
+    if (folded) unfold(positions, slope);
+  }
+  const Ahead<T> next{task.next_image, task.next_reference, step};
   const Slopes<T> slopes{units,
                          own0,
                          own1,
                          dot0,
                          dot1,
-                         task.of_channels,
+                         of_channels,
                          task.grad_image ? task.grad_image : unread,
                          task.grad_reference ? task.grad_reference : unread,
-                         task.grad_image ? positions : 0,
-                         task.grad_reference ? positions : 0};
-  in_groups(channels,
-            [&](int64_t c, auto rows) { write_rows<decltype(rows)::value>(tile, slopes, c, count); });
+                         task.grad_image ? step : 0,
+                         task.grad_reference ? step : 0};
+  in_groups(tile.channels, [&](int64_t c, auto rows) {
+    write_rows<folded, decltype(rows)::value>(tile, next, slopes, c, reader.count);
+  });
+}
+
+template <typename T>
+void backward_planes(const BackwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
+  if (count == positions && folds<T>(channels, positions)) {
+    const int64_t width = Lanes<T>::count * positions;
+    const auto of_channels = spread_room<T>(channels, positions);
+    spread(task.of_channels, channels, positions, of_channels.get());
+    const TileReader<T> reader(task.image, task.reference, channels / Lanes<T>::count, width, width);
+    return backward_tile<true>(reader, of_channels.get(), task, positions, eps);
+  }
+  const TileReader<T> reader(task.image, task.reference, channels, positions, count);
+  backward_tile<false>(reader, task.of_channels, task, positions, eps);
 }
 
 #undef IQAZOO_UNROLL

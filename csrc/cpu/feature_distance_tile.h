@@ -36,7 +36,10 @@ template <typename T>
 struct ForwardTask {
   const T* image;
   const T* reference;
+  const T* next_image;  // where the next task begins to read
+  const T* next_reference;
   const T* weight;
+  const T* spread_weight;  // [channels, positions]; not null where maps are to be folded
   const T* at_positions;
   double* value;  // the sum over the task's positions, not the mean
   T* map;
@@ -49,6 +52,8 @@ template <typename T>
 struct BackwardTask {
   const T* image;
   const T* reference;
+  const T* next_image;
+  const T* next_reference;
   const T* of_channels;
   const T* at_positions;
   const T* image_length;

@@ -23,14 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from tyro.extras import SubcommandApp
 
-    from iqazoo.cli import data, env, eval, info, list, plugins, score, weights
+    from iqazoo.cli import data, env, eval, info, list, plugins, score, train, weights
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # an arrow or a file's name must not end the run
         sys.stdout.reconfigure(errors="backslashreplace")
     app = SubcommandApp()
-    for command in (list, info, score, eval, data, plugins, weights, env):
+    for command in (list, info, score, train, eval, data, plugins, weights, env):
         app.command(name=command.__name__.rsplit(".", 1)[-1])(command.run)
+    words = sys.argv[1:] if arguments is None else [*arguments]
     try:
+        if words[:1] == ["train"]:  # its options depend on the metric
+            return train.main(words[1:])
         return app.cli(prog="iqazoo", description="Image-quality metrics.", args=arguments)
     except IqazooError as error:
         print(f"iqazoo: {error}", file=sys.stderr)

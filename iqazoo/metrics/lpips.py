@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqazoo.errors import InputError
+from iqazoo.nets.dropout import Dropout
 from iqazoo.nets.trunks import TRUNKS
 from iqazoo.ops.feature_distance import FeatureReduction, feature_distance
 
@@ -16,6 +17,7 @@ from iqazoo.ops.feature_distance import FeatureReduction, feature_distance
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPS = 1e-10
+TINY = 1e-37  # the root of 0 has no derivative
 
 
 def channel_distance(f_image: Tensor, f_reference: Tensor) -> Tensor:
@@ -31,8 +33,9 @@ def channel_distance(f_image: Tensor, f_reference: Tensor) -> Tensor:
 
 
 def _unit(features: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # [B, 1, H, W]
-    return features * (norm + EPS).reciprocal().masked_fill(norm == 0, 0.0)
+    squares = features.square().sum(1, keepdim=True)  # [B, 1, H, W]; torch's vector_norm takes ten times as long
+    norm = squares.clamp_min(TINY).sqrt()
+    return features * (norm + EPS).reciprocal().masked_fill(squares == 0, 0.0)
 
 
 class Head(nn.Module):
@@ -41,12 +44,17 @@ class Head(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         # The places in this Sequential are those of the published parameter name "lin0.model.1.weight".
-        self.model = nn.Sequential(nn.Dropout(), nn.Conv2d(channels, 1, 1, bias=False))
+        self.model = nn.Sequential(Dropout(), nn.Conv2d(channels, 1, 1, bias=False))
 
     @property
     def weight(self) -> Tensor:
         """`[C]`."""
-        return self.model.get_parameter("1.weight").flatten()
+        return cast(nn.Conv2d, self.model[1]).weight.flatten()
+
+    @property
+    def dropout(self) -> float:
+        """The share of differences that is left out while it is trained."""
+        return cast(Dropout, self.model[0]).p
 
     def forward(self, difference: Tensor) -> Tensor:
         """`[B, C, H, W]` -> `[B, 1, H, W]`."""
@@ -54,9 +62,11 @@ class Head(nn.Module):
 
     def distance(self, f_image: Tensor, f_reference: Tensor, reduction: FeatureReduction) -> Tensor:
         """The head's distance between two `[B, C, H, W]`: `[B]` for "image", `[B, 1, H, W]` for "map"."""
-        if self.training:  # dropout needs every difference by itself
-            distance = self(channel_distance(f_image, f_reference))
-            return distance if reduction == "map" else distance.mean(dim=(1, 2, 3))
+        if self.training and self.dropout > 0:  # it needs every difference by itself
+            differences = channel_distance(f_image, f_reference)
+            if reduction == "map":
+                return self(differences)
+            return self.model[0](differences).mean((2, 3)) @ self.weight  # means first: less to weigh, and to undo
         return feature_distance(f_image, f_reference, self.weight, eps=EPS, reduction=reduction)
 
 
@@ -70,6 +80,7 @@ class LPIPS(nn.Module):
         InputError: there is no such trunk.
     """
 
+    eps = EPS
     shift: Tensor
     scale: Tensor
 
@@ -90,6 +101,18 @@ class LPIPS(nn.Module):
         """Two results of `features` -> `[B]`, the sum over layers of the spatial means."""
         return torch.stack(self._layers(f_image, f_reference, "image")).sum(dim=0)
 
+    def channel_means(self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor]) -> Tensor:
+        """Two results of `features` -> `[B, C]`, over the channels of all layers, what `combine` weighs.
+
+        Outside of training `combine(channel_means(...))` is `distance(...)`, and only it depends on the heads.
+        """
+        pairs = zip(f_image, f_reference, strict=True)
+        return torch.cat([feature_distance(a, b, eps=self.eps, reduction="channel") for a, b in pairs], 1)
+
+    def combine(self, means: Tensor) -> Tensor:
+        """`[..., C]` -> `[...]`, by the heads' weights, without dropout."""
+        return means @ torch.cat([cast(Head, head).weight for head in self.heads.values()])
+
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """`[B, C, H, W]` twice -> `[B]`."""
         return self.distance(*self._both(image, reference))
@@ -103,8 +126,8 @@ class LPIPS(nn.Module):
     @torch.no_grad()
     def constrain_(self) -> None:
         """Keep the heads' weights non-negative, so that a larger difference is never a smaller distance."""
-        for weight in self.heads.parameters():
-            weight.clamp_(min=0)
+        for head in self.heads.values():
+            cast(Head, head).weight.clamp_(min=0)
 
     def _both(self, image: Tensor, reference: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if image.requires_grad != reference.requires_grad:

@@ -18,16 +18,23 @@ class Trunk(nn.Module):
         layers: the layers; as `features`, so that parameters are named "features.0.weight" and so on.
         taps: the indices of the layers whose output is returned.
         channels: the channel count of each tapped output.
+        last_from: how many pixels an image must have to be computed with the channels last in memory, which is faster
+            on a CPU, for AlexNet unless images are small (measured: benchmarks/README.md).
     """
 
-    def __init__(self, layers: Sequence[nn.Module], taps: Sequence[int], channels: Sequence[int]) -> None:
+    def __init__(
+        self, layers: Sequence[nn.Module], taps: Sequence[int], channels: Sequence[int], last_from: int = 0
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(*layers[: taps[-1] + 1])
         self.taps = frozenset(taps)
         self.channels = tuple(channels)
+        self.last_from = last_from
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """`[B, 3, H, W]` -> one `[B, C_i, H_i, W_i]` for each tap."""
+        if x.is_cpu and x.dtype == torch.float32 and x.shape[-2] * x.shape[-1] >= self.last_from:
+            x = x.contiguous(memory_format=torch.channels_last)
         tapped = []
         for index, layer in enumerate(self.features):
             x = layer(x)
@@ -60,7 +67,7 @@ def alexnet() -> Trunk:
         nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
         nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True),
     ]  # fmt: skip
-    return Trunk(layers, taps=(1, 4, 7, 9, 11), channels=(64, 192, 384, 256, 256))
+    return Trunk(layers, taps=(1, 4, 7, 9, 11), channels=(64, 192, 384, 256, 256), last_from=256 * 256)
 
 
 def vgg16() -> Trunk:

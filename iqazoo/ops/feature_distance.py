@@ -52,14 +52,12 @@ def feature_distance(
     """
     _check(f_image, f_reference, weight, eps, reduction)
     f_image, f_reference, weight = _promoted(f_image, f_reference, weight if reduction != "channel" else None)
-    if choose(backend, f_image, f_reference, weight.to(f_image.dtype), kernel="feature_distance") == "torch":
+    like_features = weight if weight.dtype == f_image.dtype else weight.to(f_image.dtype)
+    if choose(backend, f_image, f_reference, like_features, kernel="feature_distance") == "torch":
         return reference_feature_distance(f_image, f_reference, weight, eps=eps, reduction=reduction)
-    learns = torch.is_grad_enabled()
-    settings = [
-        REDUCTIONS.index(reduction),
-        int(learns and (f_image.requires_grad or f_reference.requires_grad)),
-        int(learns and weight.requires_grad),
-    ]
+    settings = [REDUCTIONS.index(reduction), 0, 0]
+    if torch.is_grad_enabled():
+        settings[1:] = int(f_image.requires_grad or f_reference.requires_grad), int(weight.requires_grad)
     return _fused(f_image, f_reference, weight, eps, settings)[0]
 
 
@@ -96,13 +94,13 @@ def _check(f_image: Tensor, f_reference: Tensor, weight: Tensor | None, eps: flo
         )
     if weight is None and reduction != "channel":
         raise InputError(f'reduction="{reduction}" needs a weight [C]; only "channel" does without one')
-    given = [f_image, f_reference] if weight is None else [f_image, f_reference, weight]
+    given = (f_image, f_reference) if weight is None else (f_image, f_reference, weight)
     if weight is not None and weight.shape != f_image.shape[1:2]:
         raise InputError(f"weight must have one element per channel, [{f_image.shape[1]}]; got {list(weight.shape)}")
-    if not all(t.is_floating_point() for t in given):
-        raise InputError(f"feature_distance takes floating point, got {[str(t.dtype) for t in given]}; use .float()")
-    if any(t.device != f_image.device for t in given):
-        raise InputError(f"feature_distance takes tensors of one device, got {[str(t.device) for t in given]}")
+    for tensor in given:  # `choose` looks at the devices
+        if not tensor.is_floating_point():
+            dtypes = [str(t.dtype) for t in given]
+            raise InputError(f"feature_distance takes floating point, got {dtypes}; use .float()")
     if not 0 <= eps < math.inf:
         raise InputError(f"eps must be finite and at least 0; got {eps!r}")
 
@@ -118,10 +116,6 @@ def _promoted(f_image: Tensor, f_reference: Tensor, weight: Tensor | None) -> tu
     if computed == torch.float64:
         features = computed
     return f_image.to(features), f_reference.to(features), weight.to(computed)
-
-
-def _computed(features: Tensor) -> torch.dtype:
-    return torch.promote_types(features.dtype, torch.float32)
 
 
 def _format(features: Tensor) -> torch.memory_format:
@@ -144,11 +138,21 @@ def _readable(features: Tensor, memory_format: torch.memory_format) -> tuple[Ten
 
 def _launch(op: str, f_image: Tensor, f_reference: Tensor, *arguments: Tensor | float) -> None:
     """Call a kernel with what all of them take first: both features and how they lie in memory."""
-    memory_format = _format(f_image)
-    (image, image_step), (reference, reference_step) = (_readable(f, memory_format) for f in (f_image, f_reference))
     batch, channels, height, width = f_image.shape
-    sizes = (batch, channels, height * width, image_step, reference_step, memory_format == torch.channels_last)
-    launch(f_image.device.type, op, image, reference, *sizes, *arguments)
+    positions = height * width
+    image, reference, last = f_image, f_reference, False
+    image_step = reference_step = channels * positions
+    if not _plain(image) or not _plain(reference):
+        memory_format = _format(f_image)
+        last = memory_format == torch.channels_last
+        (image, image_step), (reference, reference_step) = (_readable(f, memory_format) for f in (f_image, f_reference))
+    sizes = (batch, channels, positions, image_step, reference_step, last)
+    launch("cpu" if image.is_cpu else image.device.type, op, image, reference, *sizes, *arguments)
+
+
+def _plain(features: Tensor) -> bool:
+    """Whether a kernel reads them as NCHW where they are: the usual case, soon found out."""
+    return features.is_contiguous() and not features.is_neg()
 
 
 def _forward(
@@ -163,7 +167,7 @@ def _forward(
     keep_means = learns_weight and reduction == IMAGE
     of_channels = distance if reduction == CHANNEL else means if keep_means else NULL
     wanted = (value, at_positions, of_channels, lengths if learns_features else NULL)
-    scratch = _scratch(f_image, bool(keep_means or reduction == CHANNEL))
+    scratch = () if f_image.is_cpu else _scratch(f_image, bool(keep_means or reduction == CHANNEL))
     _launch("feature_distance", f_image, f_reference, eps, dense(weight), NULL, *wanted, *scratch)
     return found
 
@@ -172,12 +176,12 @@ def _fake(
     f_image: Tensor, f_reference: Tensor, weight: Tensor, eps: float, settings: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     reduction, learns_features, learns_weight = settings
-    batch, channels, *size = f_image.shape
-    shape = {IMAGE: (batch,), MAP: (batch, 1, *size), CHANNEL: (batch, channels)}[reduction]
-    lengths = (batch, 2, *size) if learns_features else (0,)
-    means = (batch, channels) if learns_weight and reduction == IMAGE else (0,)
-    first, second, third = (f_image.new_empty(s, dtype=_computed(f_image)) for s in (shape, lengths, means))
-    return first, second, third
+    batch, channels, height, width = f_image.shape
+    shape = (batch,) if reduction == IMAGE else (batch, channels) if reduction == CHANNEL else (batch, 1, height, width)
+    distance = f_image.new_empty(shape) if f_image.dtype in FLOATS else f_image.new_empty(shape, dtype=torch.float32)
+    lengths = distance.new_empty((batch, 2, height, width) if learns_features else 0)
+    means = distance.new_empty((batch, channels) if learns_weight and reduction == IMAGE else 0)
+    return distance, lengths, means
 
 
 def _forward_weighed(at_positions: Tensor, f_image: Tensor, f_reference: Tensor, eps: float) -> Tensor:
@@ -230,10 +234,9 @@ def _fake_gradients(
     wanted: list[int],
 ) -> tuple[Tensor, Tensor]:
     memory_format = _format(f_image)
-    empty = (
+    for_image, for_reference = [
         torch.empty_like(f_image, memory_format=memory_format) if want else f_image.new_empty(0) for want in wanted
-    )
-    for_image, for_reference = empty
+    ]
     return for_image, for_reference
 
 
@@ -268,8 +271,8 @@ def _factors(reduction: int, grad: Tensor, weight: Tensor, f_image: Tensor) -> t
     """What `_gradients` takes first: `[B, C]`, and `[B, 1, H, W]` or no elements."""
     if reduction == MAP:
         return (2 * weight).expand(f_image.shape[:2]), grad
-    of_channels = grad[:, None] * weight if reduction == IMAGE else grad
-    return 2 / max(math.prod(f_image.shape[2:]), 1) * of_channels, grad.new_empty(0)
+    of_channels = grad * (2 / max(math.prod(f_image.shape[2:]), 1))
+    return of_channels.unsqueeze(1) * weight if reduction == IMAGE else of_channels, grad.new_empty(0)
 
 
 def _to_weight(reduction: int, grad: Tensor, f_image: Tensor, f_reference: Tensor, means: Tensor, eps: float) -> Tensor:

@@ -28,3 +28,16 @@ SSIM = MetricSpec(
     min_size=11,
     spatial=True,
 )
+
+MS_SSIM = MetricSpec(
+    name="ms_ssim",
+    network="iqazoo.metrics.ms_ssim:MSSSIM",
+    kind="FR",
+    lower_is_better=False,
+    score_range=(0.0, 1.0),
+    summary="Structural similarity over five scales",
+    paper="Wang, Simoncelli, Bovik, Asilomar 2003",
+    license="Apache-2.0",
+    channels=(1, 3),
+    min_size=161,
+)

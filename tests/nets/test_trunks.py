@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -28,3 +30,18 @@ def test_taps_have_the_declared_channels_and_are_rectified(name):
     assert tuple(t.shape[1] for t in tapped) == trunk.channels
     assert all(t.ge(0).all() for t in tapped)
     assert all(len(t) == 2 for t in tapped)
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_large_images_are_computed_with_the_channels_last_and_come_out_the_same(name):
+    trunk = TRUNKS[name]()
+    side = max(math.isqrt(trunk.last_from), 48)
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tapped = trunk(image)
+        trunk.last_from = side * side + 1
+        usual = trunk(image)
+    for found, wanted in zip(tapped, usual, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert wanted.is_contiguous()

@@ -192,7 +192,7 @@ def test_expanded_gradients(backend, case, options, dtype):
     for i, value in enumerate(fused(case, options, backend)(*inputs)):
         if not value.requires_grad:
             continue
-        got = torch.autograd.grad(value.sum(), wanted, materialize_grads=True)
+        got = torch.autograd.grad(value.sum(), wanted, materialize_grads=True, retain_graph=True)
         again = fused(case, options, backend)(*inputs)[i]
         want = torch.autograd.grad(again, wanted, torch.ones_like(again), materialize_grads=True)
         assert all(map(torch.equal, got, want))

@@ -1,0 +1,64 @@
+"""Compare a metric that was just trained with psnr, ssim and itself before training, on the held-out judgments.
+
+    python demo/compare.py demo/images/judgments demo/images/run
+
+It fails unless training gained at least ten points.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+import iqazoo
+from iqazoo.data import TwoAFC
+from iqazoo.ops import pairwise_loss
+from iqazoo.train import rng
+from iqazoo.train.config import TrainConfig
+
+LEAST_GAIN = 10.0  # points
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+def two_afc(score: Score, data: TwoAFC, lower_is_better: bool) -> float:
+    """How often the metric agrees with the judgments, in percent: the mean over the subsets."""
+    agreement = []
+    with torch.inference_mode():
+        for batch in DataLoader(data, batch_size=100):
+            a, b = (score(batch[name], batch["ref_img"]) for name in ("distA_img", "distB_img"))
+            preference = batch["mos_label"].flatten()
+            found = pairwise_loss(a, b, preference, lower_is_better=lower_is_better, reduction="none")
+            agreement.append(found.agreement)
+    by_sample = torch.cat(agreement)
+    subsets = {name: [i for i in range(len(data)) if data.subset_of(i) == name] for name in data.subset_names}
+    return 100 * torch.stack([by_sample[members].mean() for members in subsets.values()]).mean().item()
+
+
+def main(judgments: Path, run: Path) -> int:
+    """Print a table; returns the exit code."""
+    data = TwoAFC(judgments, "val")
+    rng.seed_all(TrainConfig.seed)  # from here the network begins as the run did
+    start = iqazoo.create("tiny", weights=None)
+    metrics = {
+        "psnr": iqazoo.create("psnr"),
+        "ssim": iqazoo.create("ssim"),
+        "tiny, untrained": start,
+        "tiny, trained": iqazoo.create("tiny", weights=run / "best.safetensors"),
+    }
+    scores = {name: two_afc(metric, data, metric.spec.lower_is_better) for name, metric in metrics.items()}
+    print(f"2AFC on {len(data)} judgments of photographs that were held out")
+    for name, score in scores.items():
+        print(f"  {name:16} {score:5.1f} %")
+    gain = scores["tiny, trained"] - scores["tiny, untrained"]
+    print(f"training gained {gain:.1f} points")
+    return 0 if gain >= LEAST_GAIN else 1
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python demo/compare.py JUDGMENTS RUN")
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,143 @@
+"""What a frozen trunk says of the data, kept in a file: a metric that is linear in it trains in seconds.
+
+LPIPS is sum over c of w_c m_c, m_c being the spatial mean of channel c's squared differences. With a frozen trunk m
+never changes, so the trunk runs once over the data, and an epoch is a few small matrix products.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from iqazoo.atomic import replacing_folder
+from iqazoo.environment import cache_folder
+from iqazoo.errors import InputError
+from iqazoo.metric_spec import MetricSpec
+from iqazoo.train.config import TrainConfig
+from iqazoo.train.distributed import Processes
+from iqazoo.train.judgment import triplet_scores
+
+FORMAT = 1
+MEANS, LABELS = "means.npy", "labels.npy"
+
+
+class ChannelMeans(Dataset[dict[str, Any]]):
+    """The channel means of A and of B, each against the reference, in place of the images.
+
+    A batch has them together as `ref_img`, `[B, 2, C]`, for `combined_scores`, and nothing as `distA_img` and
+    `distB_img`; a single item is that of the images.
+
+    Args:
+        data: the judgments.
+        folder: of the files that `cached` wrote: `[N, 2, C]` float16 of the square roots, and `[N]` float32.
+    """
+
+    def __init__(self, data: Any, folder: Path) -> None:
+        self.data = data
+        self.subset_names, self.subset_of, self.fingerprint = data.subset_names, data.subset_of, data.fingerprint
+        self._means = np.load(folder / MEANS, mmap_mode="r").view(np.ndarray)  # which is quicker to index
+        self._labels = torch.from_numpy(np.load(folder / LABELS))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.data[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        """A batch at once, which is what a loader asks for."""
+        means = torch.from_numpy(self._means[indices]).float().square_()  # [B, 2, C]
+        none = means.new_empty(len(means), 0)
+        return {"ref_img": means, "distA_img": none, "distB_img": none, "mos_label": self._labels[indices]}
+
+    @staticmethod
+    def collate(batch: dict[str, Any]) -> dict[str, Any]:
+        """It is one already."""
+        return batch
+
+
+def cached(network: Any, data: Any, spec: MetricSpec, processes: Processes, config: TrainConfig) -> ChannelMeans:
+    """The data as channel means, computed now unless a file of the same trunk, data and settings is there.
+
+    Args:
+        network: with `channel_means(f_image, f_reference)` and `combine(means)`, and all but the heads frozen.
+        data: the judgments.
+        spec: of the metric.
+        processes: the first one computes, the others wait.
+        config: of the run.
+
+    Raises:
+        InputError: the network has no channel means, what they depend on is trained, or they cannot be kept.
+    """
+    trained = sorted(name for name, p in network.named_parameters() if p.requires_grad)
+    if not (hasattr(network, "channel_means") and hasattr(network, "combine")):
+        raise InputError(f"{spec.name} is no weighted sum over channels, which --cache-features needs; leave it out")
+    if any(name.startswith("trunk.") for name in trained):
+        raise InputError("--cache-features needs a trunk that is not trained; take --variant lin")
+    folder = cache_folder() / "features" / _key(network, data, config)
+    if processes.first and not folder.is_dir():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with replacing_folder(folder) as written:
+                _compute(network, data, processes.device, config, written)
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be written: {error}; make room, or set IQAZOO_CACHE elsewhere"
+            ) from error
+    processes.wait()
+    return ChannelMeans(data, folder)
+
+
+def combined_scores(network: Any, means: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores of A and B, `[B]` each, from the channel means of both, `[B, 2, C]`."""
+    score_a, score_b = network.combine(means).unbind(1)
+    return score_a, score_b
+
+
+@torch.no_grad()
+def _compute(network: Any, data: Any, device: torch.device, config: TrainConfig, folder: Path) -> None:
+    loader = DataLoader(data, config.batch_size, num_workers=config.workers, generator=torch.Generator())
+    layout = torch.channels_last if config.channels_last else torch.preserve_format
+    network.eval()
+    means, labels, done = None, np.empty(len(data), np.float32), 0
+    for batch in loader:
+        images = (batch[n].to(device, memory_format=layout) for n in ("ref_img", "distA_img", "distB_img"))
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            both = torch.stack(triplet_scores(_Means(network), *images), 1)  # [B, 2, C]
+        roots = both.sqrt().half().cpu().numpy()
+        if means is None:
+            means = np.lib.format.open_memmap(folder / MEANS, "w+", np.float16, (len(data), *roots.shape[1:]))
+        rows = slice(done, done + len(roots))
+        means[rows], labels[rows] = roots, batch["mos_label"].flatten().numpy()
+        done += len(roots)
+    if means is not None:
+        means.flush()
+    np.save(folder / LABELS, labels)
+
+
+class _Means:
+    """The network, but its distance is that of each channel."""
+
+    def __init__(self, network: Any) -> None:
+        self.features, self.distance = network.features, network.channel_means
+
+
+def _key(network: nn.Module, data: Any, config: TrainConfig) -> str:
+    """sha256 of all that the means depend on."""
+    digest = hashlib.sha256()
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    for name in sorted(tensors.keys() - trained):
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    settings = [FORMAT, type(network).__qualname__, getattr(network, "eps", None), config.bf16]
+    digest.update(json.dumps([*settings, config.size, data.fingerprint()]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,95 @@
+"""A checkpoint: one folder of safetensors and JSON, complete or not there, readable without pickle."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from iqazoo.atomic import remove_folder, replacing_folder, sweep
+from iqazoo.errors import CheckpointError
+
+PREFIX = "step-"
+NAME = re.compile(rf"{PREFIX}(\d+)")
+Parts = Mapping[str, Mapping[str, Tensor]]
+
+
+def write(folder: Path, step: int, parts: Parts, state: Mapping[str, Any]) -> Path:
+    """Write `FOLDER/step-N`: a file `PART.safetensors` for each part, and `state.json`.
+
+    Args:
+        folder: of the run's checkpoints; made if it is not there.
+        step: the number in the name.
+        parts: tensors on any device.
+        state: what JSON can hold.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        CheckpointError: it cannot be written. Those that are there stay whole.
+    """
+    target = folder / f"{PREFIX}{step:08d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(target) as written:
+            for part, tensors in parts.items():
+                (written / f"{part}.safetensors").write_bytes(_serialised(tensors))
+            (written / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(
+            f"{target} cannot be written: {error}. The checkpoints before it are whole: make room, then resume"
+        ) from error
+    return target
+
+
+def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The parts, on the CPU, and the state of a checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        parts = {file.stem: safetensors.torch.load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    except Exception as error:  # a damaged file makes safetensors raise its own kinds
+        raise CheckpointError(
+            f"{path} is no readable checkpoint: {type(error).__name__}: {error}. Give another one of the run"
+        ) from error
+    return parts, state
+
+
+def steps(folder: Path) -> dict[int, Path]:
+    """The complete checkpoints of a run by their step, oldest first."""
+    named = ((NAME.fullmatch(path.name), path) for path in folder.glob(f"{PREFIX}*"))
+    return dict(sorted((int(match[1]), path) for match, path in named if match))
+
+
+def latest(path: Path) -> Path | None:
+    """The checkpoint that `path` is, or the newest of the run or folder of checkpoints that it is; or None."""
+    if NAME.fullmatch(path.name):
+        return path if path.is_dir() else None
+    found = steps(path / "checkpoints") or steps(path)
+    return list(found.values())[-1] if found else None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what killed processes left."""
+    sweep(folder, PREFIX)
+    for path in list(steps(folder).values())[:-keep]:
+        remove_folder(path)
+
+
+def _serialised(tensors: Mapping[str, Tensor]) -> bytes:
+    # Copies: safetensors takes neither two names for one memory nor gaps between elements.
+    dense = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    return safetensors.torch.save(dense)

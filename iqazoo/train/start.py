@@ -1,0 +1,133 @@
+"""From a config to a trainer: the network, what it starts from, the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from iqazoo import registry, state_dict
+from iqazoo.data import TripletTable, TwoAFC
+from iqazoo.errors import InputError
+from iqazoo.factory import build_network
+from iqazoo.metric_spec import MetricSpec
+from iqazoo.train import checkpoint, distributed, rng
+from iqazoo.train.bapps import BAPPSTrainer
+from iqazoo.train.channel_means import cached, combined_scores
+from iqazoo.train.config import TrainConfig, Variant
+from iqazoo.train.judgment import Judgment
+from iqazoo.train.losses import make_loss
+
+
+def bapps_trainer(config: TrainConfig, options: Mapping[str, Any] | None = None) -> BAPPSTrainer:
+    """A trainer at the start of a run, or where it stopped if `config.resume` and there is a checkpoint.
+
+    Args:
+        config: what to do.
+        options: keyword arguments of the metric's network.
+
+    Raises:
+        InputError: the metric cannot be trained so, the data are not there, or the folder holds another run.
+        CheckpointError: the run cannot be resumed.
+        WeightsError: what the network starts from cannot be had.
+    """
+    spec = registry.spec(config.name)
+    if not spec.trainable:
+        raise InputError(f"{spec.name} has nothing to train; `iqazoo list` shows which metrics are trainable")
+    before = checkpoint.latest(config.folder)
+    if before is not None and not config.resume:
+        raise InputError(f"{config.folder} holds a run; go on with --resume, or choose another --out")
+    processes = distributed.join(config.device)
+    rng.seed_all(config.seed)
+    network = prepared_network(spec, options or {}, config, restart=before is None)
+    train, val = datasets(config)
+    scores = None
+    if config.cache_features:
+        network.to(processes.device)
+        train, val = (cached(network, data, spec, processes, config) for data in (train, val))
+        scores = combined_scores
+    objective = Judgment(spec, network, make_loss(config.loss, spec, config.margin), scores)
+    trainer = BAPPSTrainer(config, spec, objective, train, val, processes=processes, options=options)
+    if before is None:
+        trainer.prepare()
+    else:
+        trainer.resume(before)
+    return trainer
+
+
+def prepared_network(
+    spec: MetricSpec, options: Mapping[str, Any], config: TrainConfig, restart: bool = True
+) -> nn.Module:
+    """The network with what the variant starts from, its trunk frozen for "lin".
+
+    A trunk is the network's sub-module of that name.
+
+    Args:
+        spec: of the metric.
+        options: of the network.
+        config: for variant, weights and dropout.
+        restart: False leaves the parameters random, for a checkpoint fills them.
+
+    Raises:
+        InputError: the variant needs a trunk, and there is none.
+        WeightsError: the weights cannot be had.
+    """
+    network = build_network(spec, options)
+    variant = _variant(config.variant, network, spec)
+    trunk = getattr(network, "trunk", None)
+    if variant == "lin" and not isinstance(trunk, nn.Module):
+        raise InputError(f"{spec.name} has no trunk to keep as it is; take --variant tune or scratch")
+    if variant != "scratch" and restart:
+        _fill(network, spec, config.weights)
+    if variant == "lin" and trunk is not None:
+        trunk.requires_grad_(False)
+    if config.dropout is not None or config.cache_features:
+        for module in network.modules():
+            if isinstance(module, nn.Dropout | nn.Dropout2d):
+                module.p = config.dropout or 0.0
+    constrain_ = getattr(network, "constrain_", None)
+    if callable(constrain_):
+        constrain_()  # the calibrated loss divides by d, which must not be negative in the first step either
+    return network
+
+
+def datasets(config: TrainConfig) -> tuple[Any, Any]:
+    """The training and the validation data that the config names.
+
+    Raises:
+        InputError: they are not there, or a table comes without another to validate on.
+    """
+    options = {"size": config.size or None, "seed": config.seed}
+    if config.data.suffix == ".csv":
+        if config.val_data is None:
+            raise InputError(f"{config.data} is a table for training; give another with --val-data")
+        train = TripletTable(config.data, augment=config.augment, **options)
+        return train, TripletTable(config.val_data, **options)
+    val_root: Path = config.val_data or config.data
+    train = TwoAFC(config.data, "train", config.train_subsets, augment=config.augment, **options)
+    return train, TwoAFC(val_root, "val", config.val_subsets, **options)
+
+
+def _variant(variant: Variant, network: Any, spec: MetricSpec) -> Variant:
+    if variant != "auto":
+        return variant
+    return "lin" if hasattr(network, "trunk") and spec.weights else "scratch"
+
+
+def _fill(network: Any, spec: MetricSpec, weights: str) -> None:
+    """The published trunk, as the recipe has it, or all that is published where there is no trunk; or a whole file."""
+    if weights == "none":
+        return
+    if weights != "default":
+        state_dict.load(Path(weights).expanduser(), network)
+        return
+    trunks = [w for w in spec.weights if w.prefix == "trunk"]
+    if trunks:
+        state_dict.fill(network.trunk, [dataclasses.replace(w, prefix="") for w in trunks])
+    elif spec.weights:
+        state_dict.fill(network, spec.weights)
+    else:
+        raise InputError(f"{spec.name} publishes no weights to start from; take --variant scratch or --weights PATH")

@@ -1,0 +1,133 @@
+import dataclasses
+import hashlib
+
+import judging
+import pytest
+import torch
+
+from iqazoo import create, registry, state_dict
+from iqazoo.errors import InputError
+from iqazoo.metric_spec import Weights
+from iqazoo.metrics.lpips import LPIPS
+from iqazoo.train.start import bapps_trainer, datasets, prepared_network
+
+
+@pytest.fixture
+def lpips(tmp_path):
+    """LPIPS's spec with published files that are here, and what its trunk's file holds."""
+    torch.manual_seed(3)
+    published = LPIPS("alex")
+    files = []
+    for prefix in ("trunk", "heads"):
+        path = tmp_path / f"{prefix}.pth"
+        torch.save(getattr(published, prefix).state_dict(), path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        files.append(Weights(url=path.as_uri(), sha256=digest, license="", prefix=prefix))
+    return dataclasses.replace(registry.spec("lpips"), weights=tuple(files)), published
+
+
+def trains(network):
+    return {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
+
+
+def prepared(spec, folder, options=None, **facts):
+    torch.manual_seed(7)
+    return prepared_network(spec, options or {}, judging.config(folder, **facts))
+
+
+@pytest.mark.parametrize(
+    ("variant", "trained", "from_published"),
+    [("auto", {"heads"}, True), ("lin", {"heads"}, True), ("tune", {"trunk", "heads"}, True),
+     ("scratch", {"trunk", "heads"}, False)],
+)  # fmt: skip
+def test_variants_of_lpips(lpips, tmp_path, variant, trained, from_published):
+    spec, published = lpips
+    network = prepared(spec, tmp_path, variant=variant)
+    assert trains(network) == trained
+    trunk = network.trunk.features[0].weight
+    assert torch.equal(trunk, published.trunk.features[0].weight) == from_published
+    heads = [p.detach() for p in network.heads.parameters()]
+    assert all(h.min() >= 0 for h in heads), "heads are kept non-negative from the start"
+    assert not torch.equal(heads[0], published.heads.lin0.model[1].weight), "heads begin anew, as in the recipe"
+    assert {m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)} == {0.5}
+
+
+def test_only_heads_are_clamped(lpips, tmp_path):
+    network = prepared(lpips[0], tmp_path, variant="tune")
+    assert all((p < 0).any() for name, p in network.trunk.named_parameters() if name.endswith("weight"))
+
+
+@pytest.mark.parametrize(("facts", "rate"), [({"dropout": 0.25}, 0.25), ({"cache_features": True}, 0.0)])
+def test_dropout(lpips, tmp_path, facts, rate):
+    network = prepared(lpips[0], tmp_path, **facts)
+    assert {m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)} == {rate}
+
+
+def test_random_weights_only_when_asked_for(lpips, tmp_path):
+    spec, published = lpips
+    network = prepared(spec, tmp_path, variant="lin", weights="none")
+    assert not torch.equal(network.trunk.features[0].weight, published.trunk.features[0].weight)
+    with pytest.raises(InputError, match="publishes no weights to start from"):
+        prepared(judging.spec(), tmp_path, variant="tune")
+
+
+def test_a_whole_file_to_start_from(tmp_path):
+    network = judging.Tiny()
+    path = tmp_path / "start.safetensors"
+    state_dict.save(path, network, metric="tiny", options={})
+    again = prepared(judging.spec(), tmp_path, variant="tune", weights=str(path))
+    assert torch.equal(again.heads, network.heads)
+
+
+def test_lin_needs_a_trunk(tmp_path):
+    with pytest.raises(InputError, match="has no trunk to keep as it is; take --variant tune or scratch"):
+        prepared(judging.spec(judging.Plain), tmp_path, variant="lin")
+
+
+def test_data(tmp_path):
+    judging.write_bapps(tmp_path, {"train/cnn": 3, "train/mix": 2, "val/cnn": 2})
+    train, val = datasets(judging.config(tmp_path, train_subsets=("cnn",), size=8, augment=True))
+    assert (len(train), len(val)) == (3, 2)
+    assert train[0]["ref_img"].shape == (3, 8, 8)
+    plain, _ = datasets(judging.config(tmp_path, train_subsets=("cnn",), size=8))
+    flipped = [not torch.equal(a["ref_img"], b["ref_img"]) for a, b in zip(train, plain, strict=True)]
+    for epoch in range(4):
+        train.set_epoch(epoch)
+        flipped += [not torch.equal(a["ref_img"], b["ref_img"]) for a, b in zip(train, plain, strict=True)]
+    assert any(flipped)
+
+
+def test_tables(tmp_path):
+    judging.write_bapps(tmp_path, {"val/cnn": 1})
+    home = tmp_path / "2afc/val/cnn"
+    row = ",".join(str(home / part / "000000.png") for part in ("ref", "p0", "p1"))
+    for name, count in (("train.csv", 3), ("val.csv", 2)):
+        (tmp_path / name).write_text("reference,a,b,preference\n" + f"{row},0.25\n" * count)
+    config = judging.config(tmp_path / "train.csv", out=tmp_path, val_data=tmp_path / "val.csv")
+    assert [len(data) for data in datasets(config)] == [3, 2]
+    with pytest.raises(InputError, match="give another with --val-data"):
+        datasets(dataclasses.replace(config, val_data=None))
+
+
+def test_a_metric_that_cannot_be_trained(tmp_path):
+    with pytest.raises(InputError, match="psnr has nothing to train"):
+        bapps_trainer(judging.config(tmp_path, name="psnr"))
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_lpips_itself(tmp_path, cache):
+    """The recipe with a random trunk: what is trained are the heads, and the file is used without options."""
+    judging.write_bapps(tmp_path, {"train/cnn": 8, "val/cnn": 3, "val/color": 2}, size=40)
+    facts = {"name": "lpips", "variant": "lin", "weights": "none", "size": 40, "batch_size": 4}
+    config = judging.config(tmp_path, epochs=1, decay_epochs=0, cache_features=cache, **facts)
+    made = bapps_trainer(config)
+    before = {k: v.clone() for k, v in made.objective.network.state_dict().items()}
+    assert made.fit()
+    changed = {k.split(".")[0] for k, v in made.objective.network.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"heads"}
+    metric = create("lpips", weights=tmp_path / "run" / "best.safetensors")
+    item = made.val_data[0]
+    made.feed_data(next(iter(made.val_loader())))
+    made.test()
+    score = metric(item["distA_img"][None], item["ref_img"][None])
+    torch.testing.assert_close(score.double(), made.outputs[:1, 0], rtol=2e-3, atol=1e-6)

@@ -1,0 +1,73 @@
+"""One of two processes of a run, started with torchrun's environment.
+
+    python two_processes.py FOLDER steps PARTS LOSS
+    python two_processes.py FOLDER resume
+
+The first does 20 steps and a validation; the second a run, and one that is stopped by SIGTERM to the second process
+alone and goes on.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from judging import Judgments, Tiny, trainer
+
+from iqazoo.train import distributed
+
+
+class Dropped(Tiny):
+    """Its dropout draws other numbers in each process."""
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.5)
+
+
+def twenty_steps(folder: Path, processes: distributed.Processes, **facts: object) -> None:
+    """Leave the parameters and the validation's result, by rank."""
+    made = trainer(folder, train=Judgments(160), processes=processes, optimizer="sgd", **facts)
+    made.start_epoch()
+    for batch in made.train_loader():
+        made.feed_data(batch)
+        made.optimize_parameters(made.at.step + 1)
+    assert made.at.step == 20
+    result = made.validation(made.val_loader(), 20)
+    facts = {"loss": made.at.loss, "agreement": made.at.agreement, **result}
+    (folder / f"{processes.rank}.json").write_text(json.dumps(facts))
+    safetensors.torch.save_file(made.objective.state_dict(), folder / f"{processes.rank}.safetensors")
+
+
+def straight_and_stopped(folder: Path, processes: distributed.Processes) -> None:
+    """A run, and one that is told to stop and goes on."""
+    made = trainer(folder / "straight", Dropped, processes=processes)
+    assert made.fit()
+    made = trainer(folder / "stopped", Dropped, processes=processes)
+    step = made.optimize_parameters
+
+    def told(number: int) -> None:
+        if number == 5 and processes.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(number)
+
+    made.optimize_parameters = told
+    assert not made.fit()
+    assert made.at.step == 5
+    made = trainer(folder / "stopped", Dropped, processes=processes)
+    made.resume(folder / "stopped" / "run")
+    assert made.fit()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    process = distributed.join("cpu")
+    try:
+        if sys.argv[2] == "resume":
+            straight_and_stopped(Path(sys.argv[1]), process)
+        else:
+            twenty_steps(Path(sys.argv[1]), process, accumulate=int(sys.argv[3]), loss=sys.argv[4])
+    finally:
+        distributed.leave()
