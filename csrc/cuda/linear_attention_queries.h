@@ -104,13 +104,13 @@ __device__ __forceinline__ void store_z(float (&to_z)[2], const Share<W>& share,
   }
 }
 
-// elu1 has sums of its own to keep in registers.
-template <typename T, int W, Map map>
-constexpr int kResidentQueries = map == Map::elu1 && W == 64 ? 2 : kResident<T, W>;
+// Three blocks of width 64 would leave too few registers for the sums.
+template <typename T, int W>
+constexpr int kResidentQueries = W == 64 ? 2 : kResident<T, W>;
 
 // One block per part of a head. `factor` multiplies context and normalizer as they are loaded.
 template <typename T, int W, Map map>
-__global__ void __launch_bounds__(kThreads<W>, (kResidentQueries<T, W, map>))
+__global__ void __launch_bounds__(kThreads<W>, (kResidentQueries<T, W>))
     differentiate_queries(Sequence<const T> q, Sequence<const T> grad, Sequence<T> to, const float* context,
                           const float* normalizer, float factor, float scale, float* partial, Split split) {
   IQAZOO_DYNAMIC_SHARED(shared);
