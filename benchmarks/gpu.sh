@@ -13,11 +13,14 @@ python=${PYTHON:-python3}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin # compute-sanitizer may be in there only
 status=0
+end=$((SECONDS + 590))
 
-# step SECONDS LOG COMMAND...: runs a command within a time; its words go to a log, the end of them here if it failed.
+# step SECONDS LOG COMMAND...: runs a command within a time, and within what is left of ten minutes; its words go to a
+# log, the end of them here if it failed.
 step() {
-  local seconds=$1 log=$out/$2 code
+  local seconds=$1 log=$out/$2 code left=$((end - SECONDS))
   shift 2
+  [ "$left" -ge "$seconds" ] || seconds=$((left > 1 ? left : 1))
   timeout -k 5 "$seconds" "$@" >"$log" 2>&1
   code=$?
   [ $code -eq 0 ] || tail -n 40 "$log"
@@ -39,7 +42,7 @@ sanitize() {
 }
 
 echo "build"
-step 150 build.log env IQAZOO_BUILD_EXT=1 IQAZOO_BUILD_CUDA=1 "$python" setup.py -q build_ext --inplace || {
+step 400 build.log env IQAZOO_BUILD_EXT=1 IQAZOO_BUILD_CUDA=1 "$python" setup.py -q build_ext --inplace || {
   echo "the build FAILED"
   exit 1
 }

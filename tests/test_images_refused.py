@@ -121,13 +121,14 @@ def test_every_truncation_decodes_to_the_same_or_is_refused(write):
 @pytest.mark.filterwarnings("ignore")
 def test_every_corruption_decodes_or_is_refused(write, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # for speed: most damaged sizes are huge
-    damage = np.random.default_rng(1)
+    damage, decoded = np.random.default_rng(1), []
     for path in list(samples_of_every_kind(write)):
         content = np.frombuffer(path.read_bytes(), np.uint8)
         for _ in range(150):
             broken = content.copy()
             where = damage.integers(0, len(broken), damage.integers(1, 5))
             broken[where] = damage.integers(0, 256, len(where))
-            outcome(write("broken", broken.tobytes()))
+            decoded.append(outcome(write("broken", broken.tobytes())) is not None)  # any other error ends the test
             if path.suffix == ".png":
-                outcome(write("mended", mended(broken.tobytes())))
+                decoded.append(outcome(write("mended", mended(broken.tobytes()))) is not None)
+    assert 0 < sum(decoded) < len(decoded)

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/exponential.h"
+
 #ifdef __AVX__
 #include <immintrin.h>
 #endif
@@ -72,25 +74,10 @@ inline void root_lanes(Doubles& x) {
 #endif
 }
 
-// x = exp(x) for x <= 0, by Taylor's series around multiples of log 2; error 2e-16. Below -700 as there.
+// x = exp(x) for x <= 0; below -700 as there.
 inline void exp_lanes(Doubles& x) {
-  const Doubles bounded = x < -700.0 ? x * 0 - 700.0 : x;
-  const Doubles shifted = bounded * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52: the low bits hold n
-  const Doubles n = shifted - 6755399441055744.0;
-  const Doubles r = (bounded - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
-  Doubles sum = r * (1.0 / 479001600) + 1.0 / 39916800;
-  sum = sum * r + 1.0 / 3628800;
-  sum = sum * r + 1.0 / 362880;
-  sum = sum * r + 1.0 / 40320;
-  sum = sum * r + 1.0 / 5040;
-  sum = sum * r + 1.0 / 720;
-  sum = sum * r + 1.0 / 120;
-  sum = sum * r + 1.0 / 24;
-  sum = sum * r + 1.0 / 6;
-  sum = sum * r + 0.5;
-  sum = sum * r + 1.0;
-  sum = sum * r + 1.0;
-  x = (Doubles)((Lanes<double>::Bits)sum + ((Lanes<double>::Bits)shifted << 52));
+  x = x < -700.0 ? x * 0 - 700.0 : x;
+  exp_doubles<Lanes<double>::Bits>(x);
 }
 
 }  // namespace iqazoo::cpu

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "cpu/exponential.h"
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -176,22 +178,8 @@ inline Pack<float> exp_of(const Pack<float>& x) {
 
 inline Pack<double> exp_of(const Pack<double>& x) {
   using Vector = Wide<double>::Vector;
-  const Vector shifted = x.v * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52
-  const Vector n = shifted - 6755399441055744.0;
-  const Vector r = (x.v - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
-  Vector sum = r * (1.0 / 479001600) + 1.0 / 39916800;
-  sum = sum * r + 1.0 / 3628800;
-  sum = sum * r + 1.0 / 362880;
-  sum = sum * r + 1.0 / 40320;
-  sum = sum * r + 1.0 / 5040;
-  sum = sum * r + 1.0 / 720;
-  sum = sum * r + 1.0 / 120;
-  sum = sum * r + 1.0 / 24;
-  sum = sum * r + 1.0 / 6;
-  sum = sum * r + 0.5;
-  sum = sum * r + 1.0;
-  sum = sum * r + 1.0;
-  const Vector y = (Vector)((Wide<double>::Bits)sum + ((Wide<double>::Bits)shifted << 52));
+  Vector y = x.v;
+  exp_doubles<Wide<double>::Bits>(y);
   return {x.v < -708.0 ? Vector{} : y};
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ from iqazoo.train.progress import Progress, versions
 from iqazoo.train.stop import StopSignal
 
 
-class BaseTrainer:
+class BaseTrainer(ABC):
     """A run: `fit` trains from where it stands to the end.
 
-    The steps have the names that this field's toolboxes use; a trainer for other data overrides `feed_data`, `test`
-    and `summary`.
+    The steps have the names that this field's toolboxes use; a trainer for other data defines `feed_data`,
+    `test` and `summary`.
 
     Args:
         config: what to do.
@@ -121,9 +122,9 @@ class BaseTrainer:
         for module in self.frozen:
             module.eval()
 
+    @abstractmethod
     def feed_data(self, batch: Mapping[str, Any]) -> None:
         """Take a batch to the device, as `inputs` for the objective."""
-        raise NotImplementedError
 
     def optimize_parameters(self, step: int) -> None:
         """One step of the optimizer on the batch that was fed.
@@ -155,10 +156,9 @@ class BaseTrainer:
         self._stopping = told > 0
         self.at.advance(loss, agreement, time.perf_counter() - started)
 
-    @torch.no_grad()
+    @abstractmethod
     def test(self) -> None:
         """Score the batch that was fed with the network as it will be used: `outputs` `[B, columns]`."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def validation(
@@ -201,9 +201,9 @@ class BaseTrainer:
             self.write_images(data, table[:, 1:], self.config.folder / "images" / f"step-{step:08d}.png")
         return result
 
+    @abstractmethod
     def summary(self, data: Any, outputs: Tensor) -> dict[str, float]:
         """The numbers of a validation, `key` among them, from the outputs of all samples `[N, columns]`."""
-        raise NotImplementedError
 
     def write_images(self, data: Any, outputs: Tensor, path: Path) -> None:
         """Write a picture of the worst samples; nothing by default."""
