@@ -205,7 +205,7 @@ class BaseTrainer(ABC):
     def summary(self, data: Any, outputs: Tensor) -> dict[str, float]:
         """The numbers of a validation, `key` among them, from the outputs of all samples `[N, columns]`."""
 
-    def write_images(self, data: Any, outputs: Tensor, path: Path) -> None:
+    def write_images(self, data: Any, outputs: Tensor, path: Path) -> None:  # noqa: B027 - a hook, not a duty
         """Write a picture of the worst samples; nothing by default."""
 
     def tell(self) -> None:
