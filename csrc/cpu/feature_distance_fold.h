@@ -7,12 +7,12 @@
 
 namespace iqazoo::cpu::features {
 
-constexpr int64_t kFewPositions = 64;  // above, rows that are whole vectors as they are are as good
+constexpr int64_t kFewPositions = 64;  // from here on, rows as they are, with a last vector that overlaps, are as good
 
 // Whether maps that fit into one tile are folded.
 template <typename T>
 bool folds(int64_t channels, int64_t positions) {
-  return channels % Lanes<T>::count == 0 && (positions % Lanes<T>::count != 0 || positions < kFewPositions);
+  return channels % Lanes<T>::count == 0 && positions < kFewPositions;
 }
 
 // Adds up what belongs to each of `positions`, into the first of them.

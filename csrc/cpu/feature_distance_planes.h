@@ -3,24 +3,29 @@
 #pragma once
 
 #include "cpu/feature_distance_fold.h"
+#include "cpu/feature_distance_slots.h"
 
 namespace iqazoo::cpu::features {
 
 constexpr int64_t kTileBytes = 256 * 1024;  // of both maps: a part of a core's second cache
 constexpr int64_t kGroup = 4;               // channels that are taken together, so that sums are loaded less often
 
+// Of equal size, as a last tile of few positions would take longer than its share.
 template <typename T>
 int64_t tile_positions(int64_t channels, int64_t positions) {
   const int64_t fitting = kTileBytes / (2 * static_cast<int64_t>(sizeof(T)) * std::max<int64_t>(channels, 1));
-  return std::min(std::max<int64_t>(fitting / 32 * 32, 32), round_up<T>(positions));
+  const int64_t each = std::max<int64_t>(fitting / 32 * 32, 32);
+  const int64_t tiles = std::max<int64_t>((positions + each / 2) / each, 1);
+  return (positions + tiles - 1) / tiles;
 }
 
-// Both maps' tile: `channels` rows of `width` values, whole vectors, `step` apart.
+// Both maps' tile: `channels` rows, `step` apart.
 template <typename T>
 struct Tile {
   const T* image;
   const T* reference;
-  int64_t channels, step, width;
+  int64_t channels, step;
+  Slots<T> slots;
 };
 
 // Whether rows of `width` values that begin `step` apart would evict each other from a cache whose sets repeat every
@@ -38,29 +43,28 @@ bool evicting(int64_t rows, int64_t step, int64_t width) {
   return most > 2 * (rows * place / period) + 2;
 }
 
-// Reads a tile's rows in place where they are whole vectors, else, and where they would evict each other from the
-// cache, from a copy that `next_rows` fills as it goes.
+// Reads a tile's rows in place, or, where they are shorter than a vector or would evict each other from the cache, from
+// a copy that `next_rows` fills as it goes.
 template <typename T>
 struct TileReader {
   const T* image;
   const T* reference;
   int64_t positions, count;  // of the whole map, from one row to the next; of this tile
-  Tile<T> tile;
   std::unique_ptr<T[]> copies;
-  typename Lanes<T>::Index mask;  // all bits in the lanes of a row's last vector that hold values
+  Tile<T> tile;
 
   // Of folded rows, whole ones, where `positions` is their length.
   TileReader(const T* image, const T* reference, int64_t channels, int64_t positions, int64_t count)
-      : image(image), reference(reference), positions(positions), count(count) {
-    const int64_t width = round_up<T>(count);
-    if (width == count && (count == positions || !evicting<T>(channels, positions, count))) {
-      tile = {image, reference, channels, positions, width};
-      return;
-    }
-    count_lanes<T>(mask);
-    mask = mask < (mask * 0 + static_cast<typename Lanes<T>::Integer>(count % Lanes<T>::count));
-    copies = room<T>(2 * channels * width);
-    tile = {copies.get(), copies.get() + channels * width, channels, width, width};
+      : image(image),
+        reference(reference),
+        positions(positions),
+        count(count),
+        tile{image, reference, channels, positions, Slots<T>(count)} {
+    if (!tile.slots.padded() && (count == positions || !evicting<T>(channels, positions, count))) return;
+    tile.step = tile.slots.width;
+    copies = room<T>(2 * channels * tile.step);
+    tile.image = copies.get();
+    tile.reference = tile.image + channels * tile.step;
   }
 
   // Asks for the rows after these, too: they are as far apart as a map is large, which no processor foresees.
@@ -72,26 +76,9 @@ struct TileReader {
         prefetch(reference + (c + kGroup) * positions);
       }
       if (!copies) continue;
-      // Up to the tile's end in the last row, a map may be read.
-      const int64_t readable = (tile.channels - 1 - c) * positions + count;
-      copy_row(image + c * positions, readable, copies.get() + c * tile.step);
-      copy_row(reference + c * positions, readable, copies.get() + (tile.channels + c) * tile.step);
+      copy_padded(image + c * positions, count, copies.get() + c * tile.step);
+      copy_padded(reference + c * positions, count, copies.get() + (tile.channels + c) * tile.step);
     }
-  }
-
-  // `count` values, and zeros up to whole vectors; in whole vectors, where that many values are readable.
-  void copy_row(const T* from, int64_t readable, T* to) const {
-    typename Lanes<T>::Vector x;
-    int64_t p = 0;
-    for (; p + Lanes<T>::count <= count; p += Lanes<T>::count) {
-      load_lanes<T>(x, from + p);
-      store_lanes<T>(to + p, x);
-    }
-    if (p == count) return;
-    if (p + Lanes<T>::count > readable) return copy_padded(from + p, count - p, to + p);
-    load_lanes<T>(x, from + p);
-    const typename Lanes<T>::Index kept = (typename Lanes<T>::Index)x & mask;
-    store_lanes<T>(to + p, (typename Lanes<T>::Vector)kept);
   }
 
   void prefetch(const T* row) const {
@@ -112,14 +99,15 @@ void in_groups(int64_t channels, const Work& work) {
 #define IQAZOO_UNROLL _Pragma("GCC unroll 4")
 
 template <int64_t rows, typename T>
-void add_squares(const T* values, int64_t step, int64_t width, T* sums) {
+void add_squares(const T* values, int64_t step, const Slots<T>& slots, T* sums) {
   using Vector = typename Lanes<T>::Vector;
-  for (int64_t p = 0; p < width; p += Lanes<T>::count) {
+  for (int64_t p = 0; p < slots.width; p += Lanes<T>::count) {
+    const T* at = values + slots.at(p);
     Vector sum, squares = {};
     load_lanes<T>(sum, sums + p);
     IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) {
       Vector x;
-      load_lanes<T>(x, values + k * step + p);
+      load_lanes<T>(x, at + k * step);
       squares += x * x;
     }
     store_lanes<T>(sums + p, sum + squares);
@@ -142,27 +130,31 @@ struct UnitRows {
   }
 };
 
-// u of the rows from `first` on, at one vector of positions.
+// u of the rows from `first` on, at one vector of slots.
 template <int64_t rows, typename T>
 struct Differences {
   const T* image;
   const T* reference;
-  int64_t step;
+  int64_t step, last;
 
   Differences(const Tile<T>& tile, int64_t first)
-      : image(tile.image + first * tile.step), reference(tile.reference + first * tile.step), step(tile.step) {}
+      : image(tile.image + first * tile.step),
+        reference(tile.reference + first * tile.step),
+        step(tile.step),
+        last(tile.slots.last) {}
 
   // Calls use(k, x, y, u) with each row's values and their difference.
   template <typename Use>
   [[gnu::always_inline]] void operator()(int64_t p, const UnitRows<T>& units, const Use& use) const {
+    const int64_t at = std::min(p, last);
     typename Lanes<T>::Vector common, image_rest, reference_rest;
     load_lanes<T>(common, units.common + p);
     load_lanes<T>(image_rest, units.image_rest + p);
     load_lanes<T>(reference_rest, units.reference_rest + p);
     IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) {
       typename Lanes<T>::Vector x, y;
-      load_lanes<T>(x, image + k * step + p);
-      load_lanes<T>(y, reference + k * step + p);
+      load_lanes<T>(x, image + k * step + at);
+      load_lanes<T>(y, reference + k * step + at);
       const typename Lanes<T>::Vector u = (x - y) * common + (x * image_rest + y * reference_rest);
       use(k, x, y, u);
     }
@@ -200,23 +192,27 @@ struct Ahead {
   const T* reference;
   int64_t step;
 
-  // A line of each of the rows, of one map at a time: a line is two vectors of the widest.
+  // The rows' next vector of both maps; where a line is two vectors, the next line of one map at a time.
   template <int64_t rows>
   [[gnu::always_inline]] void prefetch(int64_t first, int64_t p) const {
-    const T* next = (p & Lanes<T>::count ? reference : image) + first * step + p;
+    constexpr bool whole_line = kVectorBytes == 64;
+    const T* next = (!whole_line && p & Lanes<T>::count ? reference : image) + first * step + p;
+    IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) __builtin_prefetch(next + k * step, 0, 2);
+    if constexpr (!whole_line) return;
+    next = reference + first * step + p;
     IQAZOO_UNROLL for (int64_t k = 0; k < rows; ++k) __builtin_prefetch(next + k * step, 0, 2);
   }
 };
 
 // Adds the rows' weighted u^2 to `map`, and sets their `means` to the sums of u^2 times `factor`.
 template <bool to_map, bool to_means, bool spread, int64_t rows, typename T>
-void add_differences(const Tile<T>& tile, const Ahead<T>& ahead, int64_t first, const UnitRows<T>& units, const T* weight, T* map,
-                     const T* factor, double* means) {
+void add_differences(const Tile<T>& tile, const Ahead<T>& ahead, int64_t first, const UnitRows<T>& units,
+                     const T* weight, T* map, const T* factor, double* means) {
   using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
   const Factors<spread, rows, T> weights(weight, first, tile.step);
   Vector sums[rows] = {};
-  for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
+  for (int64_t p = 0; p < tile.slots.width; p += Lanes<T>::count) {
     Vector at = {}, weighted = {};
     ahead.template prefetch<rows>(first, p);
     if constexpr (to_means) load_lanes<T>(at, factor + p);
@@ -249,12 +245,16 @@ void add_all_differences(const TileReader<T>& reader, const ForwardTask<T>& task
   });
 }
 
-// The lengths of a tile's vectors from the sums of their squares, and what to multiply them by, in place of the sums.
+// The lengths of vectors from the sums of their squares, in their place.
 template <typename T>
-void finish_lengths(T* sums, int64_t width, int64_t count, T eps, T* lengths) {
+void take_roots(T* sums, int64_t width) {
   for (int64_t p = 0; p < width; ++p) sums[p] = std::sqrt(sums[p]);
-  if (lengths) std::copy(sums, sums + count, lengths);
-  for (int64_t p = 0; p < width; ++p) sums[p] = over_length(sums[p], eps);
+}
+
+// What vectors of these lengths are multiplied by, in their place.
+template <typename T>
+void take_over_lengths(T* lengths, int64_t width, T eps) {
+  for (int64_t p = 0; p < width; ++p) lengths[p] = over_length(lengths[p], eps);
 }
 
 // Adds the squares of both maps' tile, which is read for the first time, to the sums of each position.
@@ -264,8 +264,8 @@ void add_all_squares(const TileReader<T>& reader, T* image_sums, T* reference_su
   in_groups(tile.channels, [&](int64_t c, auto rows) {
     constexpr int64_t n = decltype(rows)::value;
     reader.next_rows(c, n);
-    add_squares<n>(tile.image + c * tile.step, tile.step, tile.width, image_sums);
-    add_squares<n>(tile.reference + c * tile.step, tile.step, tile.width, reference_sums);
+    add_squares<n>(tile.image + c * tile.step, tile.step, tile.slots, image_sums);
+    add_squares<n>(tile.reference + c * tile.step, tile.step, tile.slots, reference_sums);
   });
 }
 
@@ -288,9 +288,13 @@ void forward_folded(const ForwardTask<T>& task, int64_t channels, int64_t positi
   const UnitRows<T> units{map + width, over0, over1};
   std::fill(over0, map + width, T(0));
   add_all_squares(reader, over0, over1);
-  for (T* sums : {over0, over1}) fold(positions, sums);
-  finish_lengths(over0, positions, positions, eps, task.image_length);
-  finish_lengths(over1, positions, positions, eps, task.reference_length);
+  for (T* sums : {over0, over1}) {
+    fold(positions, sums);
+    take_roots(sums, positions);
+  }
+  if (task.image_length) std::copy(over0, over0 + positions, task.image_length);
+  if (task.reference_length) std::copy(over1, over1 + positions, task.reference_length);
+  for (T* lengths : {over0, over1}) take_over_lengths(lengths, positions, eps);
   units.set(over0, over1, positions);
   for (T* unit : {units.common, over0, over1}) unfold(positions, unit);
   add_all_differences<true, false, true>(reader, task, units, map, static_cast<const T*>(nullptr));
@@ -303,17 +307,21 @@ template <typename T>
 void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positions, int64_t count, T eps) {
   if (task.spread_weight) return forward_folded(task, channels, positions, eps);
   const TileReader<T> reader(task.image, task.reference, channels, positions, count);
-  const int64_t width = reader.tile.width;
+  const Slots<T>& slots = reader.tile.slots;
+  const int64_t width = slots.width;
   const auto memory = room<T>(5 * width);
   T *over0 = memory.get(), *over1 = over0 + width, *map = over1 + width, *factor = map + width;
   const UnitRows<T> units{factor + width, over0, over1};
   std::fill(over0, factor, T(0));
   add_all_squares(reader, over0, over1);
-  finish_lengths(over0, width, count, eps, task.image_length);
-  finish_lengths(over1, width, count, eps, task.reference_length);
+  for (T* sums : {over0, over1}) take_roots(sums, width);
+  if (task.image_length) slots.write(over0, task.image_length);
+  if (task.reference_length) slots.write(over1, task.reference_length);
+  for (T* lengths : {over0, over1}) take_over_lengths(lengths, width, eps);
   units.set(over0, over1, width);
   std::fill(factor, factor + width, T(1));
-  if (task.at_positions) copy_padded(task.at_positions, count, factor);
+  if (task.at_positions) slots.fill(task.at_positions, factor);
+  slots.clear_repeated(factor);
   const bool to_map = task.value || task.map;
   if (to_map && task.means) {
     add_all_differences<true, true, false>(reader, task, units, map, factor);
@@ -322,17 +330,19 @@ void forward_planes(const ForwardTask<T>& task, int64_t channels, int64_t positi
   } else if (to_map) {
     add_all_differences<true, false, false>(reader, task, units, map, factor);
   }
-  write_map(task, map, count);
+  T* in_order = over0;
+  slots.write(map, in_order);
+  write_map(task, in_order, count);
 }
 
 // Adds sum over the rows of t f to `image_dot` and `reference_dot`, where t = of_channels u.
 template <bool spread, int64_t rows, typename T>
-void add_dots(const Tile<T>& tile, const Ahead<T>& ahead, int64_t first, const T* of_channels, const UnitRows<T>& units, T* image_dot,
-              T* reference_dot) {
+void add_dots(const Tile<T>& tile, const Ahead<T>& ahead, int64_t first, const T* of_channels,
+              const UnitRows<T>& units, T* image_dot, T* reference_dot) {
   using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
   const Factors<spread, rows, T> factors(of_channels, first, tile.step);
-  for (int64_t p = 0; p < tile.width; p += Lanes<T>::count) {
+  for (int64_t p = 0; p < tile.slots.width; p += Lanes<T>::count) {
     Vector dot0, dot1, part0 = {}, part1 = {};
     ahead.template prefetch<rows>(first, p);
     load_lanes<T>(dot0, image_dot + p);
@@ -362,49 +372,37 @@ struct Slopes {
   int64_t image_step, reference_step;
 };
 
-// grad = t own - f radial at the vector of positions from p on, where t has the other sign for the reference. Stores
-// the first `lanes` of each vector, unless they are whole.
-template <bool whole, bool spread, int64_t rows, typename T>
-[[gnu::always_inline]] inline void write_vectors(const Differences<rows, T>& differences, const Slopes<T>& slopes,
-                                                 const Factors<spread, rows, T>& factors, int64_t first, int64_t p,
-                                                 int64_t lanes) {
-  using Vector = typename Lanes<T>::Vector;
-  Vector own0, own1, radial0, radial1;
-  load_lanes<T>(own0, slopes.image_own + p);
-  load_lanes<T>(own1, slopes.reference_own + p);
-  load_lanes<T>(radial0, slopes.image_radial + p);
-  load_lanes<T>(radial1, slopes.reference_radial + p);
-  const auto put = [&](T* to, const Vector& slope) [[gnu::always_inline]] {
-    if constexpr (whole) {
-      store_lanes<T>(to, slope);
-    } else {
-      T parts[Lanes<T>::count];
-      store_lanes<T>(parts, slope);
-      std::copy(parts, parts + lanes, to);
-    }
-  };
-  differences(p, slopes.units,
-              [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) [[gnu::always_inline]] {
-                Vector factor;
-                factors.load(k, p, factor);
-                const Vector t = u * factor;
-                put(slopes.grad_image + (first + k) * slopes.image_step + p, t * own0 - x * radial0);
-                put(slopes.grad_reference + (first + k) * slopes.reference_step + p, y * radial1 - t * own1);
-              });
-}
-
+// grad = t own - f radial, where t has the other sign for the reference.
 template <bool spread, int64_t rows, typename T>
-void write_rows(const Tile<T>& tile, const Ahead<T>& ahead, const Slopes<T>& slopes, int64_t first, int64_t count) {
-  constexpr int64_t lanes = Lanes<T>::count;
+void write_rows(const Tile<T>& tile, const Ahead<T>& ahead, const Slopes<T>& slopes, int64_t first) {
+  using Vector = typename Lanes<T>::Vector;
   const Differences<rows, T> differences(tile, first);
   const Slopes<T> own = slopes;  // stores through its pointers cannot change it
   const Factors<spread, rows, T> factors(own.of_channels, first, tile.step);
-  int64_t p = 0;
-  for (; p + lanes <= count; p += lanes) {
+  const Slots<T> slots = tile.slots;
+  for (int64_t p = 0; p < slots.width; p += slots.lanes) {
+    Vector own0, own1, radial0, radial1;
     ahead.template prefetch<rows>(first, p);
-    write_vectors<true, spread, rows, T>(differences, own, factors, first, p, lanes);
+    load_lanes<T>(own0, own.image_own + p);
+    load_lanes<T>(own1, own.reference_own + p);
+    load_lanes<T>(radial0, own.image_radial + p);
+    load_lanes<T>(radial1, own.reference_radial + p);
+    const auto put = [&](T* row, const Vector& slope) [[gnu::always_inline]] {
+      if (__builtin_expect(slots.padded(), false)) {
+        std::memcpy(row, &slope, sizeof(T) * slots.count);
+      } else {
+        store_lanes<T>(row + slots.at(p), slope);
+      }
+    };
+    differences(p, own.units,
+                [&](int64_t k, const Vector& x, const Vector& y, const Vector& u) [[gnu::always_inline]] {
+                  Vector factor;
+                  factors.load(k, p, factor);
+                  const Vector t = u * factor;
+                  put(own.grad_image + (first + k) * own.image_step, t * own0 - x * radial0);
+                  put(own.grad_reference + (first + k) * own.reference_step, y * radial1 - t * own1);
+                });
   }
-  if (p < count) write_vectors<false, spread, rows, T>(differences, own, factors, first, p, count - p);
 }
 
 // From the dots to their radial parts; both these and what the vectors are multiplied by are then times at_positions.
@@ -421,15 +419,27 @@ template <bool folded, typename T>
 void backward_tile(const TileReader<T>& reader, const T* of_channels, const BackwardTask<T>& task, int64_t positions,
                    T eps) {
   const Tile<T>& tile = reader.tile;
-  const int64_t width = tile.width, count = folded ? positions : reader.count, step = reader.positions;
-  const auto memory = room<T>(8 * width);
-  std::fill(memory.get(), memory.get() + 7 * width, T(0));
+  const int64_t width = tile.slots.width, known = folded ? positions : width, step = reader.positions;
+  const auto memory = room<T>(11 * width);
+  std::fill(memory.get(), memory.get() + 10 * width, T(0));
   T *own0 = memory.get(), *own1 = own0 + width, *dot0 = own1 + width, *dot1 = dot0 + width;
   const UnitRows<T> units{dot1 + width, dot1 + 2 * width, dot1 + 3 * width};
-  T* unread = dot1 + 4 * width;
-  for (int64_t p = 0; p < count; ++p) own0[p] = over_length(task.image_length[p], eps);
-  for (int64_t p = 0; p < count; ++p) own1[p] = over_length(task.reference_length[p], eps);
-  units.set(own0, own1, folded ? count : width);
+  T *length0 = dot1 + 4 * width, *length1 = length0 + width, *at_positions = length1 + width;
+  T* unread = at_positions + width;
+  const auto fill = [&](const T* row, T* to) {
+    if (folded) {
+      std::copy(row, row + positions, to);
+    } else {
+      tile.slots.fill(row, to);
+    }
+  };
+  fill(task.image_length, length0);
+  fill(task.reference_length, length1);
+  if (task.at_positions) fill(task.at_positions, at_positions);
+  std::copy(length0, length0 + known, own0);
+  std::copy(length1, length1 + known, own1);
+  for (T* lengths : {own0, own1}) take_over_lengths(lengths, known, eps);
+  units.set(own0, own1, known);
   for (T* unit : {units.common, units.image_rest, units.reference_rest}) {
     if (folded) unfold(positions, unit);
   }
@@ -442,8 +452,8 @@ void backward_tile(const TileReader<T>& reader, const T* of_channels, const Back
   for (T* dots : {dot0, dot1}) {
     if (folded) fold(positions, dots);
   }
-  finish_dots(task.image_length, task.at_positions, count, dot0, own0);
-  finish_dots(task.reference_length, task.at_positions, count, dot1, own1);
+  finish_dots(length0, task.at_positions ? at_positions : nullptr, known, dot0, own0);
+  finish_dots(length1, task.at_positions ? at_positions : nullptr, known, dot1, own1);
   for (T* slope : {own0, own1, dot0, dot1}) {
     if (folded) unfold(positions, slope);
   }
@@ -459,7 +469,7 @@ void backward_tile(const TileReader<T>& reader, const T* of_channels, const Back
                          task.grad_image ? step : 0,
                          task.grad_reference ? step : 0};
   in_groups(tile.channels, [&](int64_t c, auto rows) {
-    write_rows<folded, decltype(rows)::value>(tile, next, slopes, c, reader.count);
+    write_rows<folded, decltype(rows)::value>(tile, next, slopes, c);
   });
 }
 

@@ -1,4 +1,4 @@
-// GCC's and clang's own vectors: plain code for whatever the compiler was told to compile for.
+// GCC's and clang's own vectors, the widest of what the compiler was told to compile for.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,9 @@
 
 namespace iqazoo::cpu {
 
-#ifdef __AVX__
+#if defined(__AVX512F__)
+constexpr int64_t kVectorBytes = 64;
+#elif defined(__AVX__)
 constexpr int64_t kVectorBytes = 32;
 #else
 constexpr int64_t kVectorBytes = 16;
@@ -25,6 +27,7 @@ template <>
 struct Lanes<float> {
   typedef float Vector __attribute__((vector_size(kVectorBytes)));
   typedef int32_t Index __attribute__((vector_size(kVectorBytes)));
+  typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
   using Integer = int32_t;
   static constexpr int64_t count = kVectorBytes / 4;
 };
@@ -67,7 +70,9 @@ inline T sum_lanes(const typename Lanes<T>::Vector& vector) {
 }
 
 inline void root_lanes(Doubles& x) {
-#ifdef __AVX__
+#if defined(__AVX512F__)
+  x = _mm512_sqrt_pd(x);
+#elif defined(__AVX__)
   x = _mm256_sqrt_pd(x);
 #else
   for (int64_t k = 0; k < Lanes<double>::count; ++k) x[k] = std::sqrt(x[k]);

@@ -1,4 +1,4 @@
-// The widest vectors of this build, 64 bytes with AVX-512, for kernels that gain from them: loads, transposes, exp.
+// More on vectors: streaming stores, transposes, exp.
 #pragma once
 
 #include <cmath>
@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cpu/exponential.h"
+#include "cpu/lanes.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -14,36 +15,13 @@
 
 namespace iqazoo::cpu {
 
-#if defined(__AVX512F__)
-constexpr int64_t kWideBytes = 64;
-#elif defined(__AVX__)
-constexpr int64_t kWideBytes = 32;
-#else
-constexpr int64_t kWideBytes = 16;
-#endif
-
 template <typename T>
-struct Wide;
-template <>
-struct Wide<float> {
-  typedef float Vector __attribute__((vector_size(kWideBytes)));
-  typedef int32_t Index __attribute__((vector_size(kWideBytes)));
-  typedef uint32_t Bits __attribute__((vector_size(kWideBytes)));
-};
-template <>
-struct Wide<double> {
-  typedef double Vector __attribute__((vector_size(kWideBytes)));
-  typedef int64_t Index __attribute__((vector_size(kWideBytes)));
-  typedef uint64_t Bits __attribute__((vector_size(kWideBytes)));
-};
-
-template <typename T>
-constexpr int64_t kWide = kWideBytes / sizeof(T);
+constexpr int64_t kWide = Lanes<T>::count;
 
 // Vectors are passed by reference: by value their calling convention would depend on the instruction set.
 template <typename T>
 struct Pack {
-  typename Wide<T>::Vector v;
+  typename Lanes<T>::Vector v;
 };
 
 template <typename T>
@@ -81,12 +59,12 @@ inline void end_stream() {
 
 template <typename T>
 inline bool can_stream(const T* to) {
-  return reinterpret_cast<uintptr_t>(to) % kWideBytes == 0;
+  return reinterpret_cast<uintptr_t>(to) % kVectorBytes == 0;
 }
 
 template <typename T>
 inline Pack<T> all(T value) {
-  return {value - typename Wide<T>::Vector{}};
+  return {value - typename Lanes<T>::Vector{}};
 }
 
 // The greater of each lane; not a number only where both are, or the second is.
@@ -104,7 +82,7 @@ inline void interleave(const Pack<T>& a, const Pack<T>& b, Pack<T>& to, std::int
 #if defined(__clang__) || __GNUC__ >= 12
   to.v = __builtin_shufflevector(a.v, b.v, (Upper * n / 2 + Lane / 2 + Lane % 2 * n)...);
 #else
-  to.v = __builtin_shuffle(a.v, b.v, typename Wide<T>::Index{(Upper * n / 2 + Lane / 2 + Lane % 2 * n)...});
+  to.v = __builtin_shuffle(a.v, b.v, typename Lanes<T>::Index{(Upper * n / 2 + Lane / 2 + Lane % 2 * n)...});
 #endif
 }
 
@@ -115,7 +93,7 @@ inline void rotate(const Pack<T>& a, Pack<T>& to, std::integer_sequence<int, Lan
 #if defined(__clang__) || __GNUC__ >= 12
   to.v = __builtin_shufflevector(a.v, a.v, ((Lane + Shift) % n)...);
 #else
-  to.v = __builtin_shuffle(a.v, typename Wide<T>::Index{((Lane + Shift) % n)...});
+  to.v = __builtin_shuffle(a.v, typename Lanes<T>::Index{((Lane + Shift) % n)...});
 #endif
 }
 
@@ -148,12 +126,12 @@ inline T greatest_of(Pack<T> pack) {
 template <typename T>
 inline void transpose(Pack<T> (&rows)[kWide<T>]) {
   constexpr int n = kWide<T>;
-  using Lanes = std::make_integer_sequence<int, n>;
+  using Order = std::make_integer_sequence<int, n>;
   Pack<T> shuffled[n];
   for (int step = 1; step < n; step *= 2) {
     for (int i = 0; i < n / 2; ++i) {
-      detail::interleave<T, 0>(rows[i], rows[i + n / 2], shuffled[2 * i], Lanes());
-      detail::interleave<T, 1>(rows[i], rows[i + n / 2], shuffled[2 * i + 1], Lanes());
+      detail::interleave<T, 0>(rows[i], rows[i + n / 2], shuffled[2 * i], Order());
+      detail::interleave<T, 1>(rows[i], rows[i + n / 2], shuffled[2 * i + 1], Order());
     }
     for (int i = 0; i < n; ++i) rows[i] = shuffled[i];
   }
@@ -162,7 +140,7 @@ inline void transpose(Pack<T> (&rows)[kWide<T>]) {
 // exp(x) for x <= 0 to about a rounding: a polynomial around multiples of log 2, whose power of two is added to the
 // exponent. 0 below the smallest normal number; NaN stays.
 inline Pack<float> exp_of(const Pack<float>& x) {
-  using Vector = Wide<float>::Vector;
+  using Vector = Lanes<float>::Vector;
   const Vector shifted = x.v * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the low bits hold n
   const Vector n = shifted - 12582912.0f;
   const Vector r = (x.v - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -172,14 +150,14 @@ inline Pack<float> exp_of(const Pack<float>& x) {
   sum = sum * r + 0.5f;
   sum = sum * r + 1.0f;
   sum = sum * r + 1.0f;
-  const Vector y = (Vector)((Wide<float>::Bits)sum + ((Wide<float>::Bits)shifted << 23));
+  const Vector y = (Vector)((Lanes<float>::Bits)sum + ((Lanes<float>::Bits)shifted << 23));
   return {x.v < -87.0f ? Vector{} : y};
 }
 
 inline Pack<double> exp_of(const Pack<double>& x) {
-  using Vector = Wide<double>::Vector;
+  using Vector = Lanes<double>::Vector;
   Vector y = x.v;
-  exp_doubles<Wide<double>::Bits>(y);
+  exp_doubles<Lanes<double>::Bits>(y);
   return {x.v < -708.0 ? Vector{} : y};
 }
 
