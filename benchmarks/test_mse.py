@@ -22,11 +22,11 @@ def chosen(request, monkeypatch):
     """The name of a backend; for that of the CPU with the level that IQAZOO_CPU_LEVEL names."""
     name, _, level = request.param.partition(": ")
     monkeypatch.setenv("IQAZOO_CPU_LEVEL", level or "auto")
-    backend._load.cache_clear()
+    backend.forget()
     if available()[name] is not None:
         pytest.skip(str(available()[name]))
     yield name
-    backend._load.cache_clear()
+    backend.forget()
 
 
 def pair(shape, dtype="float32"):

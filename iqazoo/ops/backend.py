@@ -118,7 +118,7 @@ def launch(
     """
     like = arguments[0]
     assert isinstance(like, Tensor)
-    kernel = _kernel(module(backend), op, dtype or like.dtype)
+    kernel = _kernel(backend, op, dtype or like.dtype)
     numbers = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
     if backend == "cpu":
         kernel(*numbers, threads())
@@ -191,6 +191,12 @@ def _for_this_cpu(baseline: ModuleType) -> ModuleType:
     return baseline
 
 
+def forget() -> None:
+    """Look anew for what can run here: for tests, which change it."""
+    for cached in (_load, _looked_up, _kernel):
+        cached.cache_clear()
+
+
 def _unavailable(name: str) -> str | None:
     loaded = _load(name)
     return loaded if isinstance(loaded, str) else None
@@ -199,6 +205,11 @@ def _unavailable(name: str) -> str | None:
 @_constant
 def _lacking(name: str, dtype: torch.dtype, kernel: str | None) -> str | None:
     """Why there is no kernel of a backend for a dtype, or None."""
+    return _looked_up(name, dtype, kernel)  # dynamo sees through a cache of the function that it is to call
+
+
+@functools.cache
+def _looked_up(name: str, dtype: torch.dtype, kernel: str | None) -> str | None:
     loaded = _load(name)
     if isinstance(loaded, str):
         return loaded
@@ -207,11 +218,10 @@ def _lacking(name: str, dtype: torch.dtype, kernel: str | None) -> str | None:
 
 
 @functools.cache
-def _kernel(loaded: ModuleType, op: str, dtype: torch.dtype) -> Callable[..., None]:
-    return getattr(loaded, f"{op}_{DTYPES[dtype]}")
+def _kernel(backend: str, op: str, dtype: torch.dtype) -> Callable[..., None]:
+    return getattr(module(backend), f"{op}_{DTYPES[dtype]}")
 
 
-@functools.cache
 def _dtypes(name: str, kernel: str) -> tuple[torch.dtype, ...]:
     """What an available backend was compiled for; no table could fall behind it."""
     return tuple(dtype for dtype, suffix in DTYPES.items() if hasattr(_load(name), f"{kernel}_{suffix}"))

@@ -20,9 +20,9 @@ PAIR = (torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8))
 @pytest.fixture(autouse=True)
 def _fresh():
     """Each test looks for the modules anew."""
-    backend._load.cache_clear()
+    backend.forget()
     yield
-    backend._load.cache_clear()
+    backend.forget()
 
 
 @pytest.fixture

@@ -96,13 +96,13 @@ def test_inductor_gives_the_same_values_and_gradients():
 
 def test_without_kernels_the_reference_is_traced(monkeypatch):
     monkeypatch.setattr(backend, "MODULES", {"cpu": "iqazoo._no_cpu", "cuda": "iqazoo._no_cuda"})
-    backend._load.cache_clear()
+    backend.forget()
     try:
         torch._dynamo.reset()
         got = torch.compile(mse, fullgraph=True, backend="aot_eager")(*pair())
         assert not registered_ops(make_fx(lambda x, y: mse(x, y))(*pair()).graph)
     finally:
-        backend._load.cache_clear()
+        backend.forget()
         torch._dynamo.reset()
     torch.testing.assert_close(got, reference_mse(*pair()))
 
@@ -254,11 +254,11 @@ def test_every_op_conforms_on_the_baseline():
 def test_without_modules_for_new_processors_the_plain_one_serves(monkeypatch):
     monkeypatch.setitem(sys.modules, "iqazoo._cpu_avx2", None)
     monkeypatch.setitem(sys.modules, "iqazoo._cpu_avx512", None)
-    backend._load.cache_clear()
+    backend.forget()
     try:
         assert backend.module("cpu").__name__ == "iqazoo._cpu"
     finally:
-        backend._load.cache_clear()
+        backend.forget()
 
 
 @needs_cpu
