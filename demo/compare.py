@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import iqazoo
 from iqazoo.data import TwoAFC
-from iqazoo.ops import pairwise_loss
+from iqazoo.evaluate import agreement, by_subset
 from iqazoo.train import rng
 from iqazoo.train.config import TrainConfig
 
@@ -26,16 +26,14 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 def two_afc(score: Score, data: TwoAFC, lower_is_better: bool) -> float:
     """How often the metric agrees with the judgments, in percent: the mean over the subsets."""
-    agreement = []
+    found = []
     with torch.inference_mode():
         for batch in DataLoader(data, batch_size=100):
             a, b = (score(batch[name], batch["ref_img"]) for name in ("distA_img", "distB_img"))
-            preference = batch["mos_label"].flatten()
-            found = pairwise_loss(a, b, preference, lower_is_better=lower_is_better, reduction="none")
-            agreement.append(found.agreement)
-    by_sample = torch.cat(agreement)
-    subsets = {name: [i for i in range(len(data)) if data.subset_of(i) == name] for name in data.subset_names}
-    return 100 * torch.stack([by_sample[members].mean() for members in subsets.values()]).mean().item()
+            d_a, d_b = (a, b) if lower_is_better else (-a, -b)
+            found.append(agreement(d_a, d_b, batch["mos_label"].flatten()))
+    parts = by_subset(torch.cat(found), [data.subset_of(i) for i in range(len(data))])
+    return 100 * torch.stack([part.mean() for part in parts.values()]).mean().item()
 
 
 def main(judgments: Path, run: Path) -> int:

@@ -14,7 +14,7 @@ from iqazoo.evaluate.bootstrap import RESAMPLES, interval, mean_of, resample
 from iqazoo.evaluate.distances import Distances, pair_distances, triplet_distances
 from iqazoo.evaluate.jnd import average_precision
 from iqazoo.evaluate.significance import holm, sign_flip_test
-from iqazoo.evaluate.two_afc import agreement, best_agreement, human_agreement
+from iqazoo.evaluate.two_afc import agreement, best_agreement, by_subset, human_agreement
 from iqazoo.metric import Metric
 
 HUMAN, BEST = "(human)", "(best reachable)"
@@ -140,8 +140,8 @@ def compare(found: Distances, resamples: int = RESAMPLES, seed: int = 0) -> list
     agreements = _agreements(found)
     overall = _mean_of(list(_mean_parts(agreements, found, resamples, seed).values()))
     # Each subset counts once, whatever its number of rows.
-    by_subset = _by_subset(agreements, found).values()
-    weighted = torch.cat([part / part.shape[1] / len(by_subset) for part in by_subset], dim=1)
+    parts = by_subset(agreements, found.subsets).values()
+    weighted = torch.cat([part / part.shape[1] / len(parts) for part in parts], dim=1)
     pairs = list(combinations(range(len(found.by_metric)), 2))
     p_values = [sign_flip_test(weighted[i] - weighted[j], seed=seed) for i, j in pairs]
     names = list(found.by_metric)
@@ -164,10 +164,10 @@ def jnd_figures(found: Distances, resamples: int = RESAMPLES, seed: int = 0) -> 
     if not found.by_metric:
         return []
     distances = torch.cat(list(found.by_metric.values()))  # [M, N]
-    same = _by_subset(found.judgment, found)
+    same = by_subset(found.judgment, found.subsets)
     parts = {
         subset: _precision_part(values, same[subset], resamples, _seed(seed, number))
-        for number, (subset, values) in enumerate(_by_subset(distances, found).items())
+        for number, (subset, values) in enumerate(by_subset(distances, found.subsets).items())
     }
     return _figures("jnd", list(found.by_metric), parts)
 
@@ -179,17 +179,9 @@ def _agreements(found: Distances) -> Tensor:
     return torch.stack([*metrics, human_agreement(p), best_agreement(p)])
 
 
-def _by_subset(values: Tensor, found: Distances) -> dict[str, Tensor]:
-    """Divide the columns of `[..., N]`."""
-    places: dict[str, list[int]] = {}
-    for i, name in enumerate(found.subsets):
-        places.setdefault(name, []).append(i)
-    return {name: values[..., chosen] for name, chosen in places.items()}
-
-
 def _mean_parts(values: Tensor, found: Distances, resamples: int, seed: int) -> dict[str, _Part]:
     parts = {}
-    for number, (subset, part) in enumerate(_by_subset(values, found).items()):
+    for number, (subset, part) in enumerate(by_subset(values, found.subsets).items()):
         replicates = resample(mean_of(part), part.shape[1], resamples, _seed(seed, number))
         parts[subset] = _Part(part.mean(1), replicates, part.shape[1])
     return parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,19 @@ def agreement(distance_a: Tensor, distance_b: Tensor, preference: Tensor) -> Ten
         )
     difference = torch.where(distance_a == distance_b, 0, distance_a - distance_b)  # infinities may tie too
     return 0.5 + torch.sign(difference).to(torch.float64).masked_fill(difference.isnan(), torch.nan) * (p - 0.5)
+
+
+def by_subset(values: Tensor, subsets: Sequence[str]) -> dict[str, Tensor]:
+    """Divide the columns of `[..., N]` by the subset that each belongs to, in the order in which subsets first come.
+
+    Args:
+        values: one or more for each judgment, such as from `agreement`, whose means are then the 2AFC scores.
+        subsets: N names.
+    """
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(subsets):
+        places.setdefault(name, []).append(i)
+    return {name: values[..., chosen] for name, chosen in places.items()}
 
 
 def human_agreement(preference: Tensor) -> Tensor:

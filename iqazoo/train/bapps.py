@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iqazoo.errors import InputError
-from iqazoo.ops.pairwise import agreement_of
+from iqazoo.evaluate.two_afc import agreement, by_subset
 from iqazoo.train import order, sheet
 from iqazoo.train.quality import QualityTrainer
 
@@ -56,16 +56,14 @@ class BAPPSTrainer(QualityTrainer):
             InputError: a subset has no sample.
         """
         d_a, d_b, preference = outputs.unbind(1)
-        agreement = agreement_of(d_a - d_b, preference, "half", "none")
-        names = [data.subset_of(i) for i in range(len(data))]
-        scores = {}
+        found = agreement(d_a, d_b, preference)
+        parts = by_subset(found, [data.subset_of(i) for i in range(len(data))])
         for subset in data.subset_names:
-            member = torch.tensor([name == subset for name in names], dtype=torch.bool)
-            if not member.any():
+            if subset not in parts:
                 raise InputError(f"the subset {subset} has no judgment; leave it out of --val-subsets")
-            scores[subset] = agreement[member].mean().item()
+        scores = {subset: parts[subset].mean().item() for subset in data.subset_names}
         mean = sum(scores.values()) / len(scores)
-        return {"2afc": mean, **{f"2afc/{k}": v for k, v in scores.items()}, "pooled": agreement.mean().item()}
+        return {"2afc": mean, **{f"2afc/{k}": v for k, v in scores.items()}, "pooled": found.mean().item()}
 
     def write_images(self, data: Any, outputs: Tensor, path: Path) -> None:
         """A sheet of the triplets that the metric gets most wrong."""

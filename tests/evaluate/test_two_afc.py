@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqazoo.errors import InputError
-from iqazoo.evaluate import agreement, best_agreement, human_agreement
+from iqazoo.evaluate import agreement, best_agreement, by_subset, human_agreement
 
 RATERS = 5
 triplets = st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(0, RATERS))
@@ -57,6 +57,14 @@ def test_limits_as_counted(for_b):
     best = max(sum(x == y for x in crowd) for y in (0, 1)) / RATERS
     assert human_agreement(torch.tensor([p])).item() == pytest.approx(person)
     assert best_agreement(torch.tensor([p])).item() == pytest.approx(best)
+
+
+def test_columns_are_divided_by_subset():
+    parts = by_subset(torch.arange(10).view(2, 5), ["b", "a", "b", "c", "a"])
+    assert {name: part.tolist() for name, part in parts.items()} == {
+        "b": [[0, 2], [5, 7]], "a": [[1, 4], [6, 9]], "c": [[3], [8]],
+    }  # fmt: skip
+    assert list(parts) == ["b", "a", "c"]
 
 
 def test_nothing_beats_the_best():
