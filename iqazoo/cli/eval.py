@@ -108,9 +108,10 @@ def _check_options(output: Path | None, chart: Path | None, size: int, batch_siz
 def _judgments(
     data: Path, split: Literal["train", "val"], subsets: Sequence[str] | None, size: int | None, jnd: bool, lax: bool
 ) -> tuple[Triplets, JND | None]:
-    from iqazoo.data import JND, TripletTable, TwoAFC  # torch comes with it, after all that can be refused without
+    from iqazoo.data import JND, TripletTable, TwoAFC, is_table  # torch comes with it, after all that needs none
 
-    if data.is_file():
+    data = data.expanduser()
+    if is_table(data):
         return TripletTable(data, size), None
     triplets = TwoAFC(data, split, subsets, size, allow_missing=lax)
     home = data / "jnd" / split

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from iqazoo.data.listing import is_table
+
 if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
     from iqazoo.data.judgments import JND as JND
     from iqazoo.data.judgments import RatingTable as RatingTable
@@ -10,7 +12,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
     from iqazoo.data.judgments import TripletTable as TripletTable
     from iqazoo.data.judgments import TwoAFC as TwoAFC
 
-__all__ = ["JND", "RatingTable", "TripletTable", "Triplets", "TwoAFC"]
+__all__ = ["JND", "RatingTable", "TripletTable", "Triplets", "TwoAFC", "is_table"]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,6 +49,12 @@ class Listing:
     missing: tuple[str, ...] = ()
 
 
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether judgments at a path are a table, rather than folders: it is a file, or none that is called .csv."""
+    path = Path(path).expanduser()
+    return not path.is_dir() and (path.is_file() or path.suffix.lower() == ".csv")
+
+
 def list_bapps(
     root: str | os.PathLike[str],
     task: Task,

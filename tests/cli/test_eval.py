@@ -104,6 +104,13 @@ def test_a_table_of_judgments(run, tmp_path):
     assert cells(out)["2afc", "psnr", "all"]["percent"] == 50
 
 
+def test_data_of_a_home(run, root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert run("psnr", "--format", "json", data=f"~/{root.name}")[:2] == run("psnr", "--format", "json")[:2]
+    code, _, err = run("psnr", data="~/gone.csv")
+    assert (code, "expected a CSV file of judgments" in err) == (2, True)
+
+
 def test_weights_of_a_file_beside_random_ones(run, tmp_path):
     torch.manual_seed(0)
     metric = create("lpips", weights=None)

@@ -5,7 +5,7 @@ import os
 import pytest
 from judged_images import make_jnd, make_table, make_two_afc, save_image, save_judgment
 
-from iqazoo.data.listing import list_bapps, list_ratings, list_table
+from iqazoo.data.listing import is_table, list_bapps, list_ratings, list_table
 from iqazoo.errors import InputError
 
 
@@ -161,3 +161,11 @@ def test_ratings_with_and_without_a_reference(tmp_path):
         list_ratings(make_table(tmp_path, [("x.png", "inf")], ("image", "rating")))
     with pytest.raises(InputError, match="a header with image, rating"):
         list_ratings(make_table(tmp_path, [("x.png", 1)], ("image", "mos")))
+
+
+def test_what_is_a_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "judged").write_text("")
+    found = {name: is_table(f"~/{name}") for name in ("judged", "gone.csv", "gone.CSV", "folder.csv", "gone")}
+    assert found == {"judged": True, "gone.csv": True, "gone.CSV": True, "folder.csv": False, "gone": False}
