@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -64,6 +64,27 @@ def sweep(folder: Path, prefix: str) -> None:
     """Remove what killed processes left of files and folders named `prefix`*; no other may be writing there."""
     for left in folder.glob(f".{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Let one process at a time through, where the system and the file system can.
+
+    Args:
+        lock: a file that is made, and stays; its folder must exist.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    try:
+        import fcntl
+    except ImportError:  # on Windows two processes may do the same work twice, which harms nothing
+        yield
+        return
+    with open(lock, "w") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _flush_to_disk(path: Path) -> None:

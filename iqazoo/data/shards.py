@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from iqazoo.atomic import replacing
+from iqazoo.atomic import one_at_a_time, replacing
 from iqazoo.data.listing import Listing, Row
 from iqazoo.environment import cache_folder
 from iqazoo.errors import InputError
-from iqazoo.images import decode
+from iqazoo.images import FORMATS, decode
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: a higher one makes older caches invisible."""
 ROWS = 1024
 SHARD_BYTES = 2**26
-"""A shard holds `ROWS` rows, or fewer where images keep a larger size of their own."""
+"""A shard holds `ROWS` rows, or fewer where images that keep their own size would take more bytes."""
 
 
 class Shards:
@@ -46,18 +48,17 @@ class Shards:
     def __init__(self, listing: Listing, size: int | None) -> None:
         self._rows = listing.rows
         self._size = size
-        key = hashlib.sha256(json.dumps([FORMAT, listing.digest, size]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([FORMAT, ROWS, SHARD_BYTES, listing.digest, size]).encode()).hexdigest()
         self._folder = cache_folder() / "judgments" / key[:32]
-        self._per_shard = ROWS if size is not None else _rows_that_fit(listing.rows[0])
         self._open: dict[int, _Shard] = {}
 
     def __len__(self) -> int:
-        return -(-len(self._rows) // self._per_shard)
+        return len(self._firsts)
 
     def row(self, index: int) -> tuple[list[Tensor], float]:
         """The images of one row, `[3, H, W]` uint8 each, and its judgment. The images must not be written to."""
-        number, place = divmod(index, self._per_shard)
-        return self.shard(number).row(place)
+        number = bisect_right(self._firsts, index) - 1
+        return self.shard(number).row(index - self._firsts[number])
 
     def shard(self, number: int) -> _Shard:
         """A shard, made first if need be.
@@ -79,14 +80,30 @@ class Shards:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}  # a worker maps the files itself; pickling would copy them
 
+    @cached_property
+    def _firsts(self) -> list[int]:
+        """The first row of each shard."""
+        if self._size is not None:
+            return list(range(0, len(self._rows), ROWS))
+        path = self._folder / "firsts.json"
+        with contextlib.suppress(OSError, ValueError):  # opening every file takes long
+            return json.loads(path.read_text())
+        firsts = _cut([sum(map(_byte_count, row.images)) for row in self._rows])
+        with contextlib.suppress(OSError):  # a shard that cannot be written either will tell
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(firsts))
+        return firsts
+
     def _opened(self, number: int) -> _Shard:
         path = self._folder / f"{number:05}.safetensors"
-        rows = self._rows[number * self._per_shard : (number + 1) * self._per_shard]
+        bounds = [*self._firsts, len(self._rows)]
+        rows = self._rows[bounds[number] : bounds[number + 1]]
         with contextlib.suppress(OSError, safetensors.SafetensorError):
             return _Shard(path, rows)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with _one_at_a_time(path.with_suffix(".lock")):
+            with one_at_a_time(path.with_suffix(".lock")):
                 with contextlib.suppress(OSError, safetensors.SafetensorError):  # another process was quicker
                     return _Shard(path, rows)
                 content = _decoded(rows, self._size)
@@ -170,21 +187,21 @@ def _judgment(value: str | float) -> float:
     return number
 
 
-def _rows_that_fit(row: Row) -> int:
-    """How many rows of images like the first fill a shard."""
-    needed = sum(decode(path)[0].numel() * 3 for path in row.images)
-    return max(1, min(ROWS, SHARD_BYTES // needed))
-
-
-@contextlib.contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Let one process at a time through, where the system and the file system can."""
+def _byte_count(path: str) -> int:
+    """Of an image's three planes, from the head of its file; 0 if it is broken, which decoding it will tell."""
     try:
-        import fcntl
-    except ImportError:  # on Windows two processes may do the same work twice, which harms nothing
-        yield
-        return
-    with open(lock, "w") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        with Image.open(path, formats=FORMATS) as image:
+            return 3 * image.width * image.height
+    except Exception:  # decoders answer broken bytes with anything
+        return 0
+
+
+def _cut(sizes: Sequence[int]) -> list[int]:
+    """The first row of each shard, where the rows take `sizes` bytes."""
+    firsts, held = [0], 0
+    for row, size in enumerate(sizes):
+        if row > firsts[-1] and (row - firsts[-1] == ROWS or held + size > SHARD_BYTES):
+            firsts.append(row)
+            held = 0
+        held += size
+    return firsts

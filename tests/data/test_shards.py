@@ -109,6 +109,26 @@ def test_large_images_share_a_file_with_fewer(tmp_path, monkeypatch):
     assert len(opened(tmp_path, None)) == 5
 
 
+def test_files_are_cut_by_what_their_rows_hold(tmp_path, monkeypatch):
+    """A small first row says nothing of the next."""
+    sides = (8, 64, 64, 8, 8)
+    for i, side in enumerate(sides):
+        for part in "rab":
+            save_image(tmp_path / f"{part}{i}.png", i, (side, side))
+    table = make_table(tmp_path, [(f"r{i}.png", f"a{i}.png", f"b{i}.png", 0.5) for i in range(5)])
+    monkeypatch.setattr(shards, "SHARD_BYTES", 3 * 3 * (64 * 64 + 2 * 8 * 8))
+    held = Shards(list_table(table), None)
+    assert [held.row(i)[0][0].shape[1] for i in range(5)] == list(sides)
+    assert [len(file["judgments"]) for file in map(safetensors.torch.load_file, files())] == [2, 3]
+    with pytest.raises(IndexError):
+        held.row(5)
+    monkeypatch.setattr(shards, "_byte_count", lambda path: pytest.fail("where files are cut should be known"))
+    check_same(rows(Shards(list_table(table), None)), rows(held))
+    monkeypatch.setattr(shards, "_byte_count", lambda path: 1)
+    monkeypatch.setattr(shards, "ROWS", 2)
+    assert len(Shards(list_table(table), None)) == 3
+
+
 def test_many_rows_are_divided(root, monkeypatch):
     whole = rows(opened(root))
     monkeypatch.setattr(shards, "FORMAT", -1)
@@ -287,9 +307,10 @@ def test_judgments_may_have_any_shape_of_one(root, value):
     assert opened(root).row(0)[1] == 0.25
 
 
-def test_a_broken_image_is_named_and_nothing_is_kept(root):
+@pytest.mark.parametrize("size", [64, None])
+def test_a_broken_image_is_named_and_nothing_is_kept(root, size):
     path = root / "2afc" / "train" / "cnn" / "p1" / "000000.png"
     path.write_bytes(b"no image")
     with pytest.raises(InputError, match=r"cnn/p1/000000\.png"):
-        opened(root).row(0)
+        opened(root, size).row(0)
     assert files() == []
