@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from iqazoo.atomic import replacing_folder
+from iqazoo.atomic import one_at_a_time, replacing_folder
 from iqazoo.environment import cache_folder
 from iqazoo.errors import InputError
 from iqazoo.metric_spec import MetricSpec
+from iqazoo.train.collate import collate
 from iqazoo.train.config import TrainConfig
 from iqazoo.train.distributed import Processes
 from iqazoo.train.judgment import triplet_scores
@@ -42,12 +43,17 @@ class ChannelMeans(Dataset[dict[str, Any]]):
 
     def __init__(self, data: Any, folder: Path) -> None:
         self.data = data
-        self.subset_names, self.subset_of, self.fingerprint = data.subset_names, data.subset_of, data.fingerprint
+        self.subset_names, self.subset_of = data.subset_names, data.subset_of
+        self._key = folder.name
         self._means = np.load(folder / MEANS, mmap_mode="r").view(np.ndarray)  # which is quicker to index
         self._labels = torch.from_numpy(np.load(folder / LABELS))
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def fingerprint(self) -> str:
+        """sha256 of the trunk, the data and the settings that the means are of."""
+        return self._key
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.data[index]
@@ -86,8 +92,10 @@ def cached(network: Any, data: Any, spec: MetricSpec, processes: Processes, conf
     if processes.first and not folder.is_dir():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with replacing_folder(folder) as written:
-                _compute(network, data, processes.device, config, written)
+            with one_at_a_time(folder.with_suffix(".lock")):
+                if not folder.is_dir():  # else another run was quicker
+                    with replacing_folder(folder) as written:
+                        _compute(network, data, processes.device, config, written)
         except OSError as error:
             raise InputError(
                 f"{folder} cannot be written: {error}; make room, or set IQAZOO_CACHE elsewhere"
@@ -104,7 +112,9 @@ def combined_scores(network: Any, means: Tensor, *_: Tensor) -> tuple[Tensor, Te
 
 @torch.no_grad()
 def _compute(network: Any, data: Any, device: torch.device, config: TrainConfig, folder: Path) -> None:
-    loader = DataLoader(data, config.batch_size, num_workers=config.workers, generator=torch.Generator())
+    loader = DataLoader(
+        data, config.batch_size, num_workers=config.workers, collate_fn=collate, generator=torch.Generator()
+    )
     layout = torch.channels_last if config.channels_last else torch.preserve_format
     network.eval()
     means, labels, done = None, np.empty(len(data), np.float32), 0

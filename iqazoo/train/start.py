@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from iqazoo import registry, state_dict
-from iqazoo.data import TripletTable, TwoAFC
+from iqazoo.data import TripletTable, TwoAFC, is_table
 from iqazoo.errors import InputError
 from iqazoo.factory import build_network
 from iqazoo.metric_spec import MetricSpec
@@ -42,7 +42,8 @@ def bapps_trainer(config: TrainConfig, options: Mapping[str, Any] | None = None)
         raise InputError(f"{config.folder} holds a run; go on with --resume, or choose another --out")
     processes = distributed.join(config.device)
     rng.seed_all(config.seed)
-    network = prepared_network(spec, options or {}, config, restart=before is None)
+    # Cached features are those of the trunk as it was filled, before a checkpoint is read.
+    network = prepared_network(spec, options or {}, config, restart=before is None or config.cache_features)
     train, val = datasets(config)
     scores = None
     if config.cache_features:
@@ -101,7 +102,7 @@ def datasets(config: TrainConfig) -> tuple[Any, Any]:
         InputError: they are not there, or a table comes without another to validate on.
     """
     options = {"size": config.size or None, "seed": config.seed}
-    if config.data.suffix == ".csv":
+    if is_table(config.data):
         if config.val_data is None:
             raise InputError(f"{config.data} is a table for training; give another with --val-data")
         train = TripletTable(config.data, augment=config.augment, **options)

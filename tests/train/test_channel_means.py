@@ -1,5 +1,7 @@
 import dataclasses
 import os
+import threading
+import time
 
 import judging
 import numpy as np
@@ -25,6 +27,10 @@ def frozen(network=judging.Tiny, seed=0):
 
 def kept(network, data, config):
     return cached(network, data, judging.spec(), judging.ALONE, config)
+
+
+def folders():
+    return [path for path in (cache_folder() / "features").iterdir() if path.is_dir()]
 
 
 @pytest.fixture
@@ -74,7 +80,7 @@ def test_the_trunk_runs_once_for_data_settings_and_trunk(config):
     assert len(passes) == 3  # batches of 8
     kept(again, judging.Judgments(20), config)
     assert more == []
-    (folder,) = (cache_folder() / "features").iterdir()
+    (folder,) = folders()
     assert np.load(folder / "means.npy").shape == (20, 2, 4)
     again.heads.data.zero_()  # heads are no part of it
     kept(again, data, config)
@@ -96,9 +102,10 @@ def test_another_trunk_size_eps_or_other_data_are_computed_anew(config):
         (odd, data, config),
         (buffered, data, config),
     ]
+    fingerprints = set()
     for number, case in enumerate(cases, 1):
-        kept(*case)
-        assert len(list((cache_folder() / "features").iterdir())) == number
+        fingerprints.add(kept(*case).fingerprint())
+        assert len(folders()) == len(fingerprints) == number
 
 
 def test_half_a_file_is_never_taken(config, monkeypatch):
@@ -107,8 +114,35 @@ def test_half_a_file_is_never_taken(config, monkeypatch):
         patch.setattr(os, "rename", full_disk)
         with pytest.raises(InputError, match="make room, or set IQAZOO_CACHE"):
             kept(frozen(), data, config)
-    assert list((cache_folder() / "features").iterdir()) == []
+    assert folders() == []
     assert len(kept(frozen(), data, config)) == 20
+
+
+def test_runs_at_once_compute_once(config):
+    data, found = judging.Judgments(20), []
+    networks = [frozen() for _ in range(4)]
+    counts = [count_passes(network) for network in networks]
+    threads = [
+        threading.Thread(target=lambda network=network: found.append(kept(network, data, config)))
+        for network in networks
+    ]
+    for network in networks:  # each is well under way before one is done
+        network.trunk.register_forward_pre_hook(lambda *_: time.sleep(0.05))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    passes = [len(count) for count in counts]
+    assert sorted(passes) == [0, 0, 0, 3]
+    assert [len(means) for means in found] == [20] * 4
+
+
+def test_images_of_two_sizes(config):
+    uneven = [{**judging.Judgments(1, size)[0], "img_path": ""} for size in (8, 12)]
+    data = judging.Judgments(2)
+    data.__class__ = type("Uneven", (judging.Judgments,), {"__getitem__": lambda _, i: uneven[i]})
+    with pytest.raises(InputError, match=r"of one size, got \[\(3, 8, 8\), \(3, 12, 12\)\]; give --size"):
+        kept(frozen(), data, config)
 
 
 class Unlike(torch.nn.Module):

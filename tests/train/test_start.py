@@ -4,9 +4,10 @@ import hashlib
 import judging
 import pytest
 import torch
+from run_records import check_same_run
 
 from iqazoo import create, registry, state_dict
-from iqazoo.errors import InputError
+from iqazoo.errors import CheckpointError, InputError
 from iqazoo.metric_spec import Weights
 from iqazoo.metrics.lpips import LPIPS
 from iqazoo.train.start import bapps_trainer, datasets, prepared_network
@@ -105,6 +106,8 @@ def test_tables(tmp_path):
         (tmp_path / name).write_text("reference,a,b,preference\n" + f"{row},0.25\n" * count)
     config = judging.config(tmp_path / "train.csv", out=tmp_path, val_data=tmp_path / "val.csv")
     assert [len(data) for data in datasets(config)] == [3, 2]
+    (tmp_path / "train.csv").rename(tmp_path / "judged.txt")
+    assert len(datasets(dataclasses.replace(config, data=tmp_path / "judged.txt"))[0]) == 3
     with pytest.raises(InputError, match="give another with --val-data"):
         datasets(dataclasses.replace(config, val_data=None))
 
@@ -131,3 +134,23 @@ def test_lpips_itself(tmp_path, cache):
     made.test()
     score = metric(item["distA_img"][None], item["ref_img"][None])
     torch.testing.assert_close(score.double(), made.outputs[:1, 0], rtol=2e-3, atol=1e-6)
+
+
+def test_cached_features_of_a_resumed_run_are_those_of_the_published_trunk(lpips, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "spec", lambda _: lpips[0])
+    judging.write_bapps(tmp_path, {"train/cnn": 8, "val/cnn": 3}, size=40)
+    facts = {"name": "lpips", "data": tmp_path, "size": 40, "batch_size": 4, "cache_features": True, "epochs": 1}
+    assert bapps_trainer(judging.config(tmp_path / "straight", **facts)).fit()
+    made = bapps_trainer(judging.config(tmp_path / "parts", **facts))
+    made.stop.received = True
+    assert not made.fit()
+    again = judging.config(tmp_path / "parts", resume=True, **facts)
+    assert bapps_trainer(again).fit()
+    check_same_run(tmp_path / "parts", tmp_path / "straight")
+    (trunk, heads), other = lpips[0].weights, tmp_path / "other.pth"
+    torch.save(LPIPS("alex").trunk.state_dict(), other)
+    digest = hashlib.sha256(other.read_bytes()).hexdigest()
+    changed = (dataclasses.replace(trunk, url=other.as_uri(), sha256=digest), heads)
+    monkeypatch.setattr(registry, "spec", lambda _: dataclasses.replace(lpips[0], weights=changed))
+    with pytest.raises(CheckpointError, match="is of another run: judgments: was"):
+        bapps_trainer(again)
