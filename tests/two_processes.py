@@ -3,10 +3,11 @@
     python two_processes.py FOLDER steps PARTS LOSS
     python two_processes.py FOLDER resume
 
-The first does 20 steps and a validation; the second a run, and one that is stopped by SIGTERM to the second process
-alone and goes on.
+The first does 20 steps and a validation; the second a run, one that is stopped by SIGTERM to the second process alone
+and goes on, and one that dies in its first validation and goes on.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -42,7 +43,7 @@ def twenty_steps(folder: Path, processes: distributed.Processes, **facts: object
 
 
 def straight_and_stopped(folder: Path, processes: distributed.Processes) -> None:
-    """A run, and one that is told to stop and goes on."""
+    """A run, one that is told to stop and goes on, and one that dies in its first validation and goes on."""
     made = trainer(folder / "straight", Dropped, processes=processes)
     assert made.fit()
     made = trainer(folder / "stopped", Dropped, processes=processes)
@@ -58,6 +59,14 @@ def straight_and_stopped(folder: Path, processes: distributed.Processes) -> None
     assert made.at.step == 5
     made = trainer(folder / "stopped", Dropped, processes=processes)
     made.resume(folder / "stopped" / "run")
+    assert made.fit()
+    made = trainer(folder / "killed", Dropped, processes=processes)
+    made.test = lambda: sys.exit("killed")
+    with contextlib.suppress(SystemExit):
+        made.fit()
+    made = trainer(folder / "killed", Dropped, processes=processes)
+    made.resume(folder / "killed" / "run")
+    assert (made.at.step, made.at.epoch, made.at.position) == (3, 0, 3)
     assert made.fit()
 
 

@@ -15,12 +15,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from iqazoo import state_dict
 from iqazoo.errors import CheckpointError, InputError, TrainingError
 from iqazoo.metric_spec import MetricSpec
 from iqazoo.train import checkpoint, optimization, order, rng
+from iqazoo.train.collate import collate
 from iqazoo.train.config import TrainConfig, check_same
 from iqazoo.train.distributed import Processes
 from iqazoo.train.log import Log
@@ -77,6 +78,7 @@ class BaseTrainer(ABC):
         self.log = Log(config.folder, config.total_epochs * self.batches_per_epoch, processes.first)
         self.stop = StopSignal()
         self._stopping = False
+        self._told = time.perf_counter()
         self._fingerprints = [train.fingerprint(), val.fingerprint()]
         state_dict.check_options(self.options)
         rng.seed_all(config.seed, 1 + processes.rank)
@@ -101,6 +103,8 @@ class BaseTrainer(ABC):
                     return not self.save(self.at.epoch, self.at.step)
                 if self.at.step % self.config.save_every == 0 and self.at.position < self.batches_per_epoch:
                     self.save(self.at.epoch, self.at.step)
+            if self.processes.count > 1:  # these cannot leave validation early, and may be killed soon after SIGTERM
+                self.save(self.at.epoch, self.at.step)
             result = self.validation(self.val_loader(), self.at.step, self.log.board, self.config.save_images)
             if result is None:
                 return not self.save(self.at.epoch, self.at.step)
@@ -115,6 +119,7 @@ class BaseTrainer(ABC):
         if hasattr(self.train_data, "set_epoch"):
             self.train_data.set_epoch(self.at.epoch)
         self.train_mode()
+        self._told = time.perf_counter()
 
     def train_mode(self) -> None:
         """Dropout drops, normalisations learn; but what is frozen stays as it is when the metric scores."""
@@ -130,31 +135,35 @@ class BaseTrainer(ABC):
         """One step of the optimizer on the batch that was fed.
 
         Raises:
-            TrainingError: the loss is NaN or infinite; the batch was saved, the parameters were not changed.
+            TrainingError: the loss or the norm of its gradients is NaN or infinite; the batch was saved, the
+                parameters were not changed.
         """
-        started = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
         parts = self.config.accumulate
-        totals = torch.zeros(3, device=self.device)  # loss, agreement, how many processes were told to stop
+        totals = torch.zeros(4, device=self.device)  # loss, agreement, how many processes were told to stop, norm
         for part, inputs in enumerate(zip(*(t.chunk(parts) for t in self.inputs), strict=True)):
             with self._synchronized(part == parts - 1):
                 with self.autocast():
                     result = self.model(*inputs)
-                (result.loss / parts).backward()
+                (result.loss / parts if parts > 1 else result.loss).backward()  # a division by 1 takes its time
             totals[:2] += torch.stack((result.loss.detach(), result.agreement)) / parts
-        totals[2] = self.stop.received
-        loss, agreement, told = (self.processes.sum(totals) / self.processes.count).tolist()
-        if not math.isfinite(loss):
-            raise TrainingError(self._batch_saved(step, loss))
+        if self.stop.received:
+            totals[2] = 1
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = optimization.norm([p.grad for p in parameters])
+        totals[3] = norm
+        loss, agreement, told, mean_norm = (self.processes.sum(totals) / self.processes.count).tolist()
+        if not (math.isfinite(loss) and math.isfinite(mean_norm)):
+            raise TrainingError(self._batch_saved(step, loss, mean_norm))
         if self.config.clip is not None:
-            nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.clip)
+            nn.utils.clip_grads_with_norm_(parameters, self.config.clip, norm)
         self.optimizer.step()
         if hasattr(self.objective.network, "constrain_"):
             self.objective.network.constrain_()
         if self.ema is not None:
             self.ema.update(self.objective)
         self._stopping = told > 0
-        self.at.advance(loss, agreement, time.perf_counter() - started)
+        self.at.advance(loss, agreement)
 
     @abstractmethod
     def test(self) -> None:
@@ -198,7 +207,11 @@ class BaseTrainer(ABC):
         self.log.record("val", step, result, tb_logger)
         self.log.say(f"epoch {self.at.epoch + 1}: " + ", ".join(f"{k} {v:.4f}" for k, v in result.items()))
         if save_img and self.processes.first:
-            self.write_images(data, table[:, 1:], self.config.folder / "images" / f"step-{step:08d}.png")
+            path = self.config.folder / "images" / f"step-{step:08d}.png"
+            try:
+                self.write_images(data, table[:, 1:], path)
+            except OSError as error:  # a picture is not worth an epoch
+                self.log.say(f"{path} could not be written: {error}")
         return result
 
     @abstractmethod
@@ -211,7 +224,8 @@ class BaseTrainer(ABC):
     def tell(self) -> None:
         """Show how the run stands, and record it every `log_every` steps."""
         at, every = self.at, self.config.log_every
-        speed = self.config.batch_size / at.seconds if at.seconds else 0.0
+        before, self._told = self._told, time.perf_counter()
+        speed = self.config.batch_size / (self._told - before)
         self.log.step(at.step, at.loss, at.agreement, speed, f"epoch {at.epoch + 1}/{self.config.total_epochs}")
         if at.step % every == 0:
             self.log.record(
@@ -219,9 +233,9 @@ class BaseTrainer(ABC):
             )
 
     def keep_best(self, result: Mapping[str, float]) -> None:
-        """Export the network to best.safetensors if it is better than all before it, or the first."""
-        value = result[self.key]
-        if self.at.best is None or value > self.at.best:
+        """Export the network to best.safetensors if it is better than all before it, or the first; NaN is the worst."""
+        value, best = result[self.key], self.at.best
+        if best is None or math.isnan(best) or value > best:
             self.at.best = value
             if self.processes.first:
                 path = self.config.folder / "best.safetensors"
@@ -297,7 +311,7 @@ class BaseTrainer(ABC):
             data,
             num_workers=self.config.workers,
             pin_memory=self.device.type == "cuda",
-            collate_fn=getattr(data, "collate", _collate),
+            collate_fn=getattr(data, "collate", collate),
             generator=torch.Generator(),  # else it would draw from the generator that dropout uses
             **how,
         )
@@ -337,7 +351,7 @@ class BaseTrainer(ABC):
             "versions": versions(self.config.name),
         }
 
-    def _batch_saved(self, step: int, loss: float) -> str:
+    def _batch_saved(self, step: int, loss: float, norm: float) -> str:
         """Write the batch that was fed, and say so."""
         path = self.config.folder / f"bad-batch-step-{step:08d}-rank-{self.processes.rank}.safetensors"
         tensors = {f"input{i}": t.detach().cpu().contiguous() for i, t in enumerate(self.inputs)}
@@ -348,17 +362,9 @@ class BaseTrainer(ABC):
         except OSError as error:
             kept = f"its batch could not be saved: {error}"
         return (
-            f"the loss of step {step} is {loss}; {kept}. The parameters are those before the step: look for images "
-            "that are constant or not finite, or lower --lr or set --clip and resume"
+            f"the loss of step {step} is {loss}, the norm of its gradients {norm}; {kept}. The parameters are those "
+            "before the step: look for images that are constant or not finite, or lower --lr or set --clip and resume"
         )
-
-
-def _collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    try:
-        return default_collate(items)
-    except RuntimeError as error:
-        shapes = {tuple(v.shape) for item in items for v in item.values() if isinstance(v, Tensor) and v.ndim == 3}
-        raise InputError(f"images of a batch must be of one size, got {sorted(shapes)}; give --size") from error
 
 
 def _is_frozen(module: nn.Module) -> bool:

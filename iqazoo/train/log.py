@@ -96,7 +96,7 @@ def _bar(disable: bool) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  2AFC {task.fields[agreement]}  {task.fields[speed]} images/s"),
+        TextColumn("loss {task.fields[loss]}  2AFC {task.fields[agreement]}  {task.fields[speed]} samples/s"),
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=Console(stderr=True), disable=disable)

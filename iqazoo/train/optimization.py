@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from iqazoo.errors import InputError
 from iqazoo.train.config import TrainConfig
 
 FUSED = ("cpu", "cuda")
+FEW = 2**20  # numbers
 
 
 def make_optimizer(config: TrainConfig, network: Any, others: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -57,6 +58,13 @@ def set_decay(optimizer: torch.optim.Optimizer, factor: float) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
+def norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The 2-norm of all together, `[]`; not finite where one of them is not."""
+    if 0 < sum(g.numel() for g in gradients) <= FEW:  # a copy takes less time than a call for each
+        return torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
+    return nn.utils.get_total_norm(gradients)
+
+
 def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The optimizer's state as tensors by "PARAMETER.NAME", and the rest as JSON holds it."""
     state = optimizer.state_dict()
@@ -96,6 +104,7 @@ class MovingAverage:
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         for mine, other in zip(self.module.parameters(), module.parameters(), strict=True):
-            mine.lerp_(other, weight)
+            if other.requires_grad:
+                mine.lerp_(other, weight)
         for mine, other in zip(self.module.buffers(), module.buffers(), strict=True):
             mine.copy_(other)

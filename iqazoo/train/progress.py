@@ -25,7 +25,7 @@ class Progress:
         lr: the present learning rate.
         loss_sum, agreement_sum, count: of the steps since the last record.
         logged: bytes of the log so far.
-        loss, agreement, seconds: of the last step.
+        loss, agreement: of the last step.
     """
 
     epoch: int = 0
@@ -39,13 +39,12 @@ class Progress:
     logged: int = 0
     loss: float = 0.0
     agreement: float = 0.0
-    seconds: float = 0.0
 
-    def advance(self, loss: float, agreement: float, seconds: float) -> None:
+    def advance(self, loss: float, agreement: float) -> None:
         """A step is done."""
         self.step += 1
         self.position += 1
-        self.loss, self.agreement, self.seconds = loss, agreement, seconds
+        self.loss, self.agreement = loss, agreement
         self.loss_sum += loss
         self.agreement_sum += agreement
         self.count += 1
@@ -58,8 +57,8 @@ class Progress:
         return means
 
     def to_json(self) -> dict[str, Any]:
-        """Without how long the last step took, which no two runs share."""
-        return {**dataclasses.asdict(self), "seconds": 0.0}
+        """For a checkpoint."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Progress:

@@ -35,7 +35,7 @@ def worst(outputs: Tensor, count: int) -> list[int]:
 def write(data: Any, outputs: Tensor, path: Path, count: int = ROWS) -> None:
     """Write a row A, reference, B for each of the worst triplets, the one that people preferred in a green frame.
 
-    Nothing is written where the metric gets all right, or where the data hold no images.
+    Nothing is written where the metric gets all right.
 
     Args:
         data: gives `ref_img`, `distA_img`, `distB_img` `[C, H, W]` in [0, 1].

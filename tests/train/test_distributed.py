@@ -63,7 +63,8 @@ def test_twenty_steps_of_two_processes_are_those_of_one(tmp_path, accumulate, lo
 def test_two_processes_stop_together_and_resume_bit_for_bit(tmp_path):
     logs = run_two(tmp_path, "resume")
     check_same_run(tmp_path / "stopped", tmp_path / "straight")
-    assert logs[0].count("epoch 1:") == 2
+    check_same_run(tmp_path / "killed", tmp_path / "straight")
+    assert logs[0].count("epoch 1:") == 3
     assert "epoch" not in logs[1], "the first process alone tells"
 
 

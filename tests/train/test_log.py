@@ -71,7 +71,7 @@ def test_a_terminal_shows_loss_agreement_speed_and_time_left(tmp_path, monkeypat
     log.step(4, 0.25, 0.75, 321.0, "epoch 1/2")
     log.say("[half] done")
     log.close()
-    for shown in ("epoch 1/2", "4/10", "loss 0.2500", "2AFC 75.0%", "321 images/s", "[half] done"):
+    for shown in ("epoch 1/2", "4/10", "loss 0.2500", "2AFC 75.0%", "321 samples/s", "[half] done"):
         assert shown in terminal.text
     assert "-:--:--" in terminal.text or "0:00:" in terminal.text
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from iqazoo.errors import InputError
-from iqazoo.train.optimization import MovingAverage, decay, make_optimizer, pack, set_decay, unpack
+from iqazoo.train import optimization
+from iqazoo.train.optimization import MovingAverage, decay, make_optimizer, norm, pack, set_decay, unpack
 
 
 def test_the_decay_is_that_of_the_recipe(tmp_path):
@@ -71,3 +72,24 @@ def test_the_moving_average():
     assert average.module.weight.item() == pytest.approx(expected)
     assert average.module.running_mean.item() == -2
     assert not average.module.weight.requires_grad
+
+
+def test_what_is_frozen_is_not_averaged():
+    network = nn.Linear(1, 1)
+    network.weight.requires_grad_(False).fill_(torch.inf)  # whose average with itself would be NaN
+    average = MovingAverage(network, 0.9)
+    network.bias.data.add_(1)
+    before = average.module.bias.clone()
+    average.update(network)
+    assert average.module.weight.item() == torch.inf
+    assert average.module.bias.item() > before.item()
+
+
+@pytest.mark.parametrize("few", [0, 100])
+def test_the_norm_of_all_gradients(monkeypatch, few):
+    monkeypatch.setattr(optimization, "FEW", few)
+    parts = [torch.tensor([[1.0, 2.0], [2.0, 0.0]]).T, torch.tensor(4.0), torch.zeros(0)]
+    assert norm(parts).item() == 5
+    for bad in (torch.inf, -torch.inf, torch.nan):
+        assert not norm([*parts, torch.tensor([0.0, bad])]).isfinite()
+    assert norm([]).item() == 0

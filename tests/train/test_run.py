@@ -1,8 +1,10 @@
 """Whole runs in this process: what is learnt, written, resumed and refused."""
 
 import json
+import math
 import os
 import signal
+import time
 
 import judging
 import pytest
@@ -147,6 +149,18 @@ def test_sigterm_during_validation_validates_again(tmp_path):
     check_same_run(tmp_path / "told", tmp_path / "straight")
 
 
+def test_a_first_validation_that_is_nan_is_no_record(tmp_path):
+    made = trainer(tmp_path)
+    path, kept = tmp_path / "run" / "best.safetensors", []
+    for value in (math.nan, 0.5, math.nan, 0.4, 0.6):
+        with torch.no_grad():
+            made.objective.network.heads.fill_(len(kept))
+        made.keep_best({"2afc": value})
+        kept.append(safetensors.torch.load_file(path)["heads"][0].item())
+    assert kept == [0, 1, 1, 1, 4]
+    assert made.at.best == 0.6
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -177,7 +191,7 @@ def test_a_loss_that_is_nan_stops_with_the_batch_saved(tmp_path):
         made.feed_data(batch)
         if not any(t.isnan().any() for t in made.inputs):
             continue
-        with pytest.raises(TrainingError, match=r"the loss of step 7 is nan; its batch is in .*step-00000007-rank-0"):
+        with pytest.raises(TrainingError, match=r"step 7 is nan, .* nan; its batch is in .*step-00000007-rank-0"):
             made.optimize_parameters(7)
     (path,) = (tmp_path / "run").glob("bad-batch-*.safetensors")
     kept = safetensors.torch.load_file(path)
@@ -185,6 +199,29 @@ def test_a_loss_that_is_nan_stops_with_the_batch_saved(tmp_path):
     with safetensors.safe_open(path, "pt") as file:
         assert "5.png" in json.loads(file.metadata()["img_path"])
     assert all(torch.equal(v, start[k]) for k, v in made.objective.state_dict().items())
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_a_gradient_that_is_infinite_stops_before_the_step(tmp_path, clip):
+    made = trainer(tmp_path, clip=clip, ema=0.9)
+    made.start_epoch()
+    made.feed_data(next(iter(made.train_loader())))
+    start = {k: v.clone() for k, v in made.objective.state_dict().items()}
+    made.objective.network.heads.register_hook(lambda gradient: gradient / 0)
+    with pytest.raises(TrainingError, match=r"step 1 is 0\.\d+, the norm of its gradients (inf|nan); its batch"):
+        made.optimize_parameters(1)
+    assert len(list((tmp_path / "run").glob("bad-batch-*.safetensors"))) == 1
+    assert all(torch.equal(v, start[k]) for k, v in made.objective.state_dict().items())
+    assert (made.at.step, made.ema.updates, made.optimizer.state) == (0, 0, {})
+
+
+def test_clipped_gradients_have_the_norm_asked_for(tmp_path):
+    made = trainer(tmp_path, clip=1e-3)
+    made.start_epoch()
+    made.feed_data(next(iter(made.train_loader())))
+    made.optimize_parameters(1)
+    norms = torch.stack([p.grad.norm() for p in made.objective.parameters()])
+    assert norms.norm().item() == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_a_full_disk_leaves_the_run_resumable(tmp_path):
@@ -266,6 +303,30 @@ def test_a_sheet_of_what_the_metric_gets_wrong(tmp_path):
     sheet = Image.open(tmp_path / "run" / "images" / "step-00000007.png")
     assert sheet.size == (3 * 128 + 16, 2 * (128 + 8 + 30))
     assert sheet.getpixel((0, 0)) == (40, 170, 80)  # A was preferred
+
+
+def test_a_sheet_that_cannot_be_written_costs_no_epoch(tmp_path, capsys):
+    made = trainer(tmp_path, save_images=True, epochs=1, decay_epochs=0)
+    made.objective.network.heads.data.neg_()  # all wrong, so that there is a sheet
+    made.optimize_parameters = lambda _: made.at.advance(0.0, 0.0)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "images").write_bytes(b"")  # a file where the folder should be
+    assert made.fit()
+    assert "step-00000003.png could not be written" in capsys.readouterr().err
+    assert checkpoint.read(checkpoint.latest(tmp_path / "run"))[1]["epoch"] == 1
+
+
+def test_the_speed_counts_the_reading_of_data(tmp_path):
+    class Slow(judging.Judgments):
+        def __getitem__(self, index):
+            time.sleep(0.005)
+            return super().__getitem__(index)
+
+    trainer(tmp_path, train=Slow(), log_every=1, epochs=1, decay_epochs=0).fit()
+    lines = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    speeds = [line["samples/s"] for line in lines if line["kind"] == "train"]
+    assert len(speeds) == 3
+    assert all(0 < speed < 200 for speed in speeds)
 
 
 def test_augmentation_and_dropout_rest_in_validation(tmp_path):
