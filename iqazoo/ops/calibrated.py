@@ -10,7 +10,7 @@ from torch import Tensor, ones_like, zeros_like
 from torch.nn import functional as F
 
 from iqazoo.errors import InputError
-from iqazoo.ops.backend import Backend, choose, dense, launch, module
+from iqazoo.ops.backend import Backend, choose, dense, launch, module, transformed
 from iqazoo.ops.pairwise import (
     NULL,
     REDUCTIONS,
@@ -22,7 +22,7 @@ from iqazoo.ops.pairwise import (
     promoted,
     reduced,
 )
-from iqazoo.ops.roads import op
+from iqazoo.ops.roads import gradients_by_torch, op
 
 Compat = Literal["bceloss"]
 
@@ -256,8 +256,11 @@ def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
     grad, inputs, grads = incoming[0], ctx.saved_tensors[:9], ctx.saved_tensors[9:]
     if grad is None:
         return (None,) * 10
-    if torch.is_grad_enabled():  # with create_graph this is differentiated in turn
-        return (*_differentiable(ctx, grad, inputs), None)
+    if torch.is_grad_enabled() or transformed(grad):  # with create_graph this is differentiated in turn
+        return (
+            *gradients_by_torch(lambda *given: _loss_again(ctx, *given), inputs, ctx.needs_input_grad[:9], grad),
+            None,
+        )
     saturating, reduction, _ = ctx.settings
     if reduction:
         to_first, to_second, to_weights = (g * grad for g in grads)
@@ -268,14 +271,10 @@ def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
     return *(f if needed else None for f, needed in zip(found, ctx.needs_input_grad[:9], strict=True)), None
 
 
-def _differentiable(ctx: Any, grad: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+def _loss_again(ctx: Any, first: Tensor, second: Tensor, preference: Tensor, *weights: Tensor) -> Tensor:
     saturating, reduction, _ = ctx.settings
     compat = "bceloss" if saturating else None
-    first, second, preference, *weights = inputs
-    loss, _ = _reference(first, second, preference, weights, compat, NAMES[reduction])
-    wanted = [t for t, needed in zip(inputs, ctx.needs_input_grad[:9], strict=True) if needed]
-    found = iter(torch.autograd.grad(loss, wanted, grad, create_graph=True))
-    return tuple(next(found) if needed else None for needed in ctx.needs_input_grad[:9])
+    return _reference(first, second, preference, weights, compat, NAMES[reduction]).loss
 
 
 _fused = op("calibrated_pairwise", _forward, fake=_fake, setup_context=_setup_context, backward=_backward, internal=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from iqazoo.errors import InputError
 from iqazoo.ops.backend import FLOATS, Backend, choose, dense, launch, module, transformed
-from iqazoo.ops.roads import op
+from iqazoo.ops.roads import gradients_by_torch, op
 
 FeatureReduction = Literal["image", "map", "channel"]
 
@@ -253,7 +254,8 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
         return (None,) * 5
     *inputs, lengths, means = ctx.saved_tensors
     if torch.is_grad_enabled() or transformed(grad):  # with create_graph this is differentiated in turn
-        return (*_differentiable(ctx, grad, inputs), None, None)
+        reference = partial(reference_feature_distance, eps=ctx.eps, reduction=REDUCTIONS[ctx.reduction])
+        return (*gradients_by_torch(reference, inputs, ctx.needs_input_grad[:3], grad), None, None)
     f_image, f_reference, weight = inputs
     *for_features, for_weight = ctx.needs_input_grad[:3]
     to_image = to_reference = to_weight = None
@@ -280,15 +282,6 @@ def _to_weight(reduction: int, grad: Tensor, f_image: Tensor, f_reference: Tenso
     if not positions:  # the means are NaN
         return grad.new_zeros(f_image.shape[1])
     return grad @ means if reduction == IMAGE else positions * _weighed(grad, f_image, f_reference, eps).sum(0)
-
-
-def _differentiable(ctx: Any, grad: Tensor, inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
-    with torch.enable_grad():
-        distance = reference_feature_distance(*inputs, eps=ctx.eps, reduction=REDUCTIONS[ctx.reduction])
-    needed = ctx.needs_input_grad[:3]
-    wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(distance, wanted, grad, create_graph=True))
-    return tuple(next(found) if need else None for need in needed)
 
 
 _fused = op("feature_distance", _forward, fake=_fake, setup_context=_setup_context, backward=_backward, internal=2)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iqazoo.ops.backend import traced
+from iqazoo.ops.backend import traced, transformed
 from iqazoo.ops.linear_attention_launch import (
     Inputs,
     Memory,
@@ -19,7 +19,7 @@ from iqazoo.ops.linear_attention_launch import (
     writable,
 )
 from iqazoo.ops.linear_attention_reference import K_MAPS, Q_MAPS, reference_linear_attention
-from iqazoo.ops.roads import op
+from iqazoo.ops.roads import gradients_by_torch, op
 
 
 def fused(inputs: Inputs, settings: Settings, out: Tensor | None = None) -> Tensor:
@@ -235,26 +235,24 @@ def _any_backward(ctx: Any, grad: Tensor | None, by_kernels: Any, count: int) ->
     if grad is None:
         return (None,) * count + none
     tensors = ctx.saved_tensors
-    if torch.is_grad_enabled():  # with create_graph this is differentiated in turn
-        return *_differentiable(ctx, grad, tensors[:count]), *none
+    if torch.is_grad_enabled() or transformed(grad):  # with create_graph this is differentiated in turn
+        needed = ctx.needs_input_grad[:count]
+        return *gradients_by_torch(lambda *given: _attend_again(ctx, *given), tensors[:count], needed, grad), *none
     found = list(by_kernels(grad, *tensors, *ctx.numbers))
     found.insert(-2, None)  # of the mask
     return *(f if needed else None for f, needed in zip(found, ctx.needs_input_grad, strict=False)), *none
 
 
-def _differentiable(ctx: Any, grad: Tensor, tensors: Any) -> tuple[Tensor | None, ...]:
+def _attend_again(ctx: Any, *tensors: Any) -> Tensor:
     *first, mask, memory_k, memory_v = tensors
-    if len(first) == 1:
+    packed = len(first) == 1
+    if packed:
         q, k, v = _split(first[0], 3, ctx.numbers[0])
-        q_map, scale, causal = ctx.numbers[1:]
-        settings = Settings(q_map, scale, causal, True)
+        settings = Settings(*ctx.numbers[1:], True)
     else:
         settings, (q, k, v) = Settings(*ctx.numbers), first
     out = reference_linear_attention(q, k, v, mask=mask, memory=_pair(memory_k, memory_v) or None, **options(settings))
-    needs = ctx.needs_input_grad[: len(tensors)]
-    wanted = [t for t, needed in zip(tensors, needs, strict=True) if needed]
-    found = iter(torch.autograd.grad(out, wanted, grad.view(out.shape), create_graph=True))
-    return tuple(next(found) if needed else None for needed in needs)
+    return out.flatten(1, 2) if packed else out
 
 
 def options(settings: Settings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from iqazoo.errors import InputError
 from iqazoo.ops.backend import Backend, choose, dense, launch, module
-from iqazoo.ops.roads import op
+from iqazoo.ops.roads import gradients_by_torch, op
 
 Kind = Literal["bce", "mse", "margin"]
 Reduction = Literal["none", "sum", "mean"]
@@ -207,17 +207,20 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor 
     if grad is None:
         return (None,) * 5
     if torch.is_grad_enabled():  # with create_graph this is differentiated in turn
-        return (*_differentiable(ctx, grad, *ctx.saved_tensors), None, None, None)
+        needed = (*ctx.needs_input_grad[:2], False)
+        return (
+            *gradients_by_torch(lambda *given: _loss_again(ctx, *given), ctx.saved_tensors, needed, grad),
+            None,
+            None,
+        )
     for_a, for_b, _, _, _ = ctx.needs_input_grad
     towards_a = ctx.gradient * grad
     return towards_a if for_a else None, -towards_a if for_b else None, None, None, None
 
 
-def _differentiable(
-    ctx: Any, grad: Tensor, score_a: Tensor, score_b: Tensor, preference: Tensor
-) -> tuple[Tensor | None, ...]:
+def _loss_again(ctx: Any, score_a: Tensor, score_b: Tensor, preference: Tensor) -> Tensor:
     kind, lower_is_better, reduction, _, _ = ctx.settings
-    loss, _ = reference_pairwise_loss(
+    return reference_pairwise_loss(
         score_a,
         score_b,
         preference,
@@ -225,10 +228,7 @@ def _differentiable(
         lower_is_better=bool(lower_is_better),
         margin=ctx.margin,
         reduction=_name(REDUCTIONS, reduction),
-    )
-    wanted = [s for s, needed in zip((score_a, score_b), ctx.needs_input_grad[:2], strict=True) if needed]
-    found = iter(torch.autograd.grad(loss, wanted, grad, create_graph=True))
-    return tuple(next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+    ).loss
 
 
 def _name(numbers: dict[Any, int], number: int) -> Any:

@@ -5,7 +5,7 @@ Both take the same functions, so that there is one definition of values and grad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -78,3 +78,21 @@ def _function(
         (torch.autograd.Function,),
         {"forward": staticmethod(forward_and_save), "backward": staticmethod(backward)},
     )
+
+
+def gradients_by_torch(
+    reference: Callable[..., Tensor], inputs: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `reference(*inputs)`, given that of its value: differentiable, and for many of those at once.
+
+    Args:
+        reference: in torch's functions.
+        inputs: as they were saved for the backward pass; None stands for what was not given.
+        needed: which of them want a gradient; the others get None.
+        grad: of the shape of the value; torch may have made it of a batch of gradients.
+    """
+    with torch.enable_grad():
+        value = reference(*inputs)
+    wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(value, wanted, grad, create_graph=True))
+    return tuple(next(found) if need else None for need in needed)

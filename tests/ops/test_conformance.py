@@ -198,6 +198,22 @@ def test_expanded_gradients(backend, case, options, dtype):
         assert all(map(torch.equal, got, want))
 
 
+@pytest.mark.parametrize(("case", "options"), WITH_OPTIONS)
+@pytest.mark.parametrize("backend", KERNELS)
+def test_batched_gradients(backend, case, options):
+    inputs = make_inputs(case, torch.float64, 5, backend)
+    wanted = [inputs[i] for i in case.differentiable]
+    for value in fused(case, options, backend)(*inputs):
+        if not value.requires_grad:
+            continue
+        several = torch.rand(2, *value.shape, dtype=value.dtype, device=value.device)
+        how = {"retain_graph": True, "materialize_grads": True}
+        together = torch.autograd.grad(value, wanted, several, is_grads_batched=True, **how)
+        for k, one in enumerate(several):
+            for got, want in zip(together, torch.autograd.grad(value, wanted, one, **how), strict=True):
+                torch.testing.assert_close(got[k], want)
+
+
 @pytest.mark.parametrize(("case", "options", "dtype"), WITH_DTYPES)
 @pytest.mark.parametrize("backend", KERNELS)
 def test_only_asked_gradients_are_computed(backend, case, options, dtype):

@@ -165,15 +165,6 @@ def test_second_derivatives(backend, reduction):
     assert torch.autograd.gradgradcheck(value, taken, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", KERNELS)
-def test_batched_gradients(backend):
-    image, reference, weight = maps((2, 3, 4, 4), backend=backend)
-    value = feature_distance(image, reference, weight, backend=backend)
-    both = torch.autograd.grad(value, image, torch.eye(2).to(value), is_grads_batched=True, retain_graph=True)[0]
-    for unit, found in zip(torch.eye(2).to(value), both, strict=True):
-        torch.testing.assert_close(found, torch.autograd.grad(value, image, unit, retain_graph=True)[0])
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("backend", backend_params("torch", "cuda"))
 def test_half_features_with_a_wide_head(backend, dtype):

@@ -121,14 +121,6 @@ def test_transforms_and_forward_mode_are_left_to_torch():
     torch.testing.assert_close(within(x, y), mse(x, y))
 
 
-def test_batched_gradients():
-    x, y = pair(torch.float64)
-    x.requires_grad_()
-    (got,) = torch.autograd.grad(mse(x, y), x, torch.eye(2, dtype=torch.float64), is_grads_batched=True)
-    want = torch.stack([torch.autograd.grad(mse(x, y)[i], x)[0] for i in range(2)])
-    torch.testing.assert_close(got, want)
-
-
 def test_jit_traces_the_reference():
     x, y = pair()
     torch.testing.assert_close(torch.jit.trace(lambda x, y: mse(x, y), (x, y))(y, x), mse(x, y))
