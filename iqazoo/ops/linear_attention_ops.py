@@ -248,7 +248,8 @@ def _attend_again(ctx: Any, *tensors: Any) -> Tensor:
     packed = len(first) == 1
     if packed:
         q, k, v = _split(first[0], 3, ctx.numbers[0])
-        settings = Settings(*ctx.numbers[1:], True)
+        q_map, scale, causal = ctx.numbers[1:]
+        settings = Settings(q_map, scale, causal, True)
     else:
         settings, (q, k, v) = Settings(*ctx.numbers), first
     out = reference_linear_attention(q, k, v, mask=mask, memory=_pair(memory_k, memory_v) or None, **options(settings))
