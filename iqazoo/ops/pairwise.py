@@ -20,6 +20,7 @@ KINDS: dict[Kind, int] = {"bce": 0, "mse": 1, "margin": 2}  # as the kernels num
 REDUCTIONS: dict[Reduction, int] = {"none": 0, "sum": 1, "mean": 2}
 TIES: dict[Ties, int] = {"first": 0, "half": 1}
 COMPUTED = (torch.float32, torch.float64)
+FLOATS = frozenset(COMPUTED)
 NULL = 0  # an address: the kernel is not to write there
 
 
@@ -142,7 +143,10 @@ def reduced(loss: Tensor, reduction: Reduction) -> Tensor:
 
 def promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All as float64 where one is, else as float32."""
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    dtypes = {t.dtype for t in tensors}
+    if len(dtypes) == 1 and dtypes <= FLOATS:
+        return tensors  # each conversion, if to the same, takes a microsecond
+    dtype = torch.float64 if torch.float64 in dtypes else torch.float32
     return tuple(t.to(dtype) for t in tensors)
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,8 @@ class BaseTrainer(ABC):
         self.optimizer.zero_grad(set_to_none=True)
         parts = self.config.accumulate
         totals = torch.zeros(4, device=self.device)  # loss, agreement, how many processes were told to stop, norm
-        for part, inputs in enumerate(zip(*(t.chunk(parts) for t in self.inputs), strict=True)):
+        chunks = zip(*(t.chunk(parts) for t in self.inputs), strict=True) if parts > 1 else (self.inputs,)
+        for part, inputs in enumerate(chunks):
             with self._synchronized(part == parts - 1):
                 with self.autocast():
                     result = self.model(*inputs)
@@ -292,9 +293,11 @@ class BaseTrainer(ABC):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def train_loader(self) -> DataLoader[Any]:
+    def train_loader(self) -> Iterable[Any]:
         """What is left of the epoch."""
         batches = self._order(self.at.epoch)[self.at.position :]
+        if self.config.cache_features:  # a loader takes longer than it takes to read them
+            return map(self.train_data.__getitems__, batches)
         return self._loader(self.train_data, batch_sampler=batches)
 
     def val_loader(self) -> DataLoader[Any]:

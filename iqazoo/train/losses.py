@@ -18,7 +18,7 @@ from iqazoo.train.config import Loss
 def badness(spec: MetricSpec, score: Tensor) -> Tensor:
     """d, larger for the worse: the distance from the best possible score where that is finite, else +-score, `[B]`."""
     best = spec.score_range[0 if spec.lower_is_better else 1]
-    from_best = score - best if math.isfinite(best) else score
+    from_best = score - best if math.isfinite(best) and best != 0 else score
     return from_best if spec.lower_is_better else -from_best
 
 
