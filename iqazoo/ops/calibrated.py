@@ -37,7 +37,7 @@ def calibrated_pairwise_loss(
     score_a: Tensor,
     score_b: Tensor,
     preference: Tensor,
-    weights: Sequence[Tensor],
+    weights: Sequence[Tensor] | Tensor,
     *,
     lower_is_better: bool,
     compat: Compat | None = None,
@@ -59,7 +59,8 @@ def calibrated_pairwise_loss(
         score_a: `[N]`, floating point, not negative: near -0.1 a ratio has a pole.
         score_b: `[N]`.
         preference: `[N]` in [0, 1], the fraction that preferred B (LPIPS's `judge`); not checked.
-        weights: w1 `[32, 5]`, b1 `[32]`, w2 `[32, 32]`, b2 `[32]`, w3 `[1, 32]`, b3 `[1]`, as torch.nn.Linear has them.
+        weights: w1 `[32, 5]`, b1 `[32]`, w2 `[32, 32]`, b2 `[32]`, w3 `[1, 32]`, b3 `[1]`, as torch.nn.Linear has them;
+            or all of them, one after the other, as one `[1281]`, which takes less time.
         lower_is_better: whether the smaller score is the better one.
         compat: "bceloss" computes BCELoss(sigmoid(logit)) as LPIPS's training does: once the sigmoid rounds to 0 or 1,
             the loss is up to 100 and the gradient 0. None uses the logit, where neither saturates.
@@ -77,45 +78,41 @@ def calibrated_pairwise_loss(
     """
     _check_options(compat, reduction)
     check_judgments("calibrated_pairwise_loss", score_a, score_b, preference)
-    _check_weights(weights, score_a.device)
+    weights = _flat(weights, score_a.device)
     if check:
         _check_scores(score_a, score_b)
-    first, second, preference, *weights = promoted(score_a, score_b, preference, *weights)
+    first, second, preference, weights = promoted(score_a, score_b, preference, weights)
     if not lower_is_better:
         first, second = second, first
-    if choose(backend, first, second, preference, *weights) == "torch":
+    if choose(backend, first, second, preference, weights) == "torch":
         return _reference(first, second, preference, weights, compat, reduction)
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (first, second, *weights))
+    learns = torch.is_grad_enabled() and (first.requires_grad or second.requires_grad or weights.requires_grad)
     settings = [int(compat == "bceloss"), REDUCTIONS[reduction], int(learns)]
-    return PairwiseResult(*_fused(first, second, preference, *weights, settings))
+    return PairwiseResult(*_fused(first, second, preference, weights, settings))
 
 
 def reference_calibrated_pairwise_loss(
     score_a: Tensor,
     score_b: Tensor,
     preference: Tensor,
-    weights: Sequence[Tensor],
+    weights: Sequence[Tensor] | Tensor,
     *,
     lower_is_better: bool,
     compat: Compat | None = None,
     reduction: Reduction = "mean",
 ) -> PairwiseResult:
     """The specification, in pure torch; every backend is held to it. Half types are computed in float32."""
-    first, second, preference, *weights = promoted(score_a, score_b, preference, *weights)
+    flat = _flat(weights, score_a.device)
+    first, second, preference, flat = promoted(score_a, score_b, preference, flat)
     if not lower_is_better:
         first, second = second, first
-    return _reference(first, second, preference, weights, compat, reduction)
+    return _reference(first, second, preference, flat, compat, reduction)
 
 
 def _reference(
-    first: Tensor,
-    second: Tensor,
-    preference: Tensor,
-    weights: Sequence[Tensor],
-    compat: Compat | None,
-    reduction: Reduction,
+    first: Tensor, second: Tensor, preference: Tensor, weights: Tensor, compat: Compat | None, reduction: Reduction
 ) -> PairwiseResult:
-    w1, b1, w2, b2, w3, b3 = weights
+    w1, b1, w2, b2, w3, b3 = [w.view(shape) for w, shape in zip(weights.split(SIZES), SHAPES, strict=True)]
     ratios = first / (second + EPS), second / (first + EPS)
     x = torch.stack((first, second, first - second, *ratios), 1)  # [N, 5]
     hidden = F.leaky_relu(F.linear(x, w1, b1), SLOPE)  # [N, 32]
@@ -139,13 +136,19 @@ def _check_options(compat: str | None, reduction: str) -> None:
         raise InputError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}; got {reduction!r}")
 
 
-def _check_weights(weights: Sequence[Tensor], device: torch.device) -> None:
-    shapes = tuple(tuple(w.shape) for w in weights)
-    if shapes != SHAPES:
-        raise InputError(f"weights must be w1, b1, w2, b2, w3, b3 of shapes {SHAPES}; got {shapes}")
-    if not all(w.is_floating_point() and w.device == device for w in weights):
-        found = ", ".join(f"{w.dtype} on {w.device}" for w in weights)
+def _flat(weights: Sequence[Tensor] | Tensor, device: torch.device) -> Tensor:
+    """All weights as one `[1281]`."""
+    given = [weights] if isinstance(weights, Tensor) else weights
+    shapes = tuple(tuple(w.shape) for w in given)
+    if shapes not in (SHAPES, ((sum(SIZES),),)):
+        raise InputError(
+            f"weights must be w1, b1, w2, b2, w3, b3 of shapes {SHAPES}, "
+            f"or one tensor of all {sum(SIZES)}; got {shapes}"
+        )
+    if not all(w.is_floating_point() and w.device == device for w in given):
+        found = ", ".join(f"{w.dtype} on {w.device}" for w in given)
         raise InputError(f"weights must be floating point on the scores' device, {device}; got {found}")
+    return given[0] if len(given) == 1 else torch.cat([w.reshape(-1) for w in given])
 
 
 def _check_scores(score_a: Tensor, score_b: Tensor) -> None:
@@ -158,120 +161,86 @@ def _check_scores(score_a: Tensor, score_b: Tensor) -> None:
 
 
 def _forward(
-    first: Tensor,
-    second: Tensor,
-    preference: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    w3: Tensor,
-    b3: Tensor,
-    settings: list[int],
+    first: Tensor, second: Tensor, preference: Tensor, weights: Tensor, settings: list[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Loss, agreement, gradients in first, second and all weights as one `[1281]`, for an incoming gradient of 1.
+    """Loss, agreement, gradients in first, second and weights, for an incoming gradient of 1.
 
     The gradients are empty unless `learns`, and for reduction "none": there the incoming gradients must be known.
     """
-    weights = (w1, b1, w2, b2, w3, b3)
-    outputs = _fake(first, second, preference, *weights, settings)
+    outputs = _fake(first, second, preference, weights, settings)
     saturating, reduction, learns = settings
     grads = outputs[2:] if learns and reduction else (NULL,) * 3
-    _launch((first, second, preference), weights, NULL, (*outputs[:2], *grads), saturating, reduction)
+    _launch((first, second, preference, weights), NULL, (*outputs[:2], *grads), saturating, reduction)
     return outputs
 
 
 def _fake(
-    first: Tensor,
-    second: Tensor,
-    preference: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    w3: Tensor,
-    b3: Tensor,
-    settings: list[int],
+    first: Tensor, second: Tensor, preference: Tensor, weights: Tensor, settings: list[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     _, reduction, learns = settings
     shape = () if reduction else first.shape
-    n, m = (first.shape[0], sum(SIZES)) if learns and reduction else (0, 0)
+    n, m = (first.shape[0], weights.shape[0]) if learns and reduction else (0, 0)
     empty = first.new_empty
     return empty(shape), empty(shape), empty(n), empty(n), empty(m)
 
 
 def _forward_gradients(
-    incoming: Tensor,
-    first: Tensor,
-    second: Tensor,
-    preference: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    w3: Tensor,
-    b3: Tensor,
-    saturating: int,
+    incoming: Tensor, first: Tensor, second: Tensor, preference: Tensor, weights: Tensor, saturating: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients in first, second and all weights for reduction "none", given that in each loss, `[N]`."""
-    weights = (w1, b1, w2, b2, w3, b3)
-    grads = _fake_gradients(incoming, first, second, preference, *weights, saturating)
-    _launch((first, second, preference), weights, dense(incoming), (NULL, NULL, *grads), saturating, REDUCTIONS["none"])
+    """Gradients in first, second and weights for reduction "none", given that in each loss, `[N]`."""
+    inputs = (first, second, preference, weights)
+    grads = _fake_gradients(incoming, *inputs, saturating)
+    _launch(inputs, dense(incoming), (NULL, NULL, *grads), saturating, REDUCTIONS["none"])
     return grads
 
 
-def _fake_gradients(incoming: Tensor, first: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return first.new_empty(first.shape), first.new_empty(first.shape), first.new_empty(sum(SIZES))
+def _fake_gradients(
+    incoming: Tensor, first: Tensor, second: Tensor, preference: Tensor, weights: Tensor, saturating: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return first.new_empty(first.shape), first.new_empty(first.shape), first.new_empty(weights.shape)
 
 
 def _launch(
-    triple: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    inputs: Sequence[Tensor],
     incoming: Tensor | int,
     outputs: Sequence[Tensor | int],
     saturating: int,
     reduction: int,
 ) -> None:
-    first, backend = triple[0], triple[0].device.type
-    flat = torch.cat([w.reshape(-1) for w in weights])
+    first, backend = inputs[0], inputs[0].device.type
     scratch = ()
     if backend == "cuda":
         doubles = module(backend).calibrated_pairwise_partials(len(first))
         scratch = (first.new_empty(doubles, dtype=torch.float64),)
-    inputs = [dense(t) for t in triple]
-    launch(
-        backend, "calibrated_pairwise", *inputs, flat, incoming, *outputs, *scratch, len(first), saturating, reduction
-    )
+    tensors = [dense(t) for t in inputs]
+    launch(backend, "calibrated_pairwise", *tensors, incoming, *outputs, *scratch, len(first), saturating, reduction)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, agreement, *grads = output
-    ctx.save_for_backward(*inputs[:9], *grads)
-    ctx.settings = inputs[9]
+    ctx.save_for_backward(*inputs[:4], *grads)
+    ctx.settings = inputs[4]
     ctx.mark_non_differentiable(agreement, *grads)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad, inputs, grads = incoming[0], ctx.saved_tensors[:9], ctx.saved_tensors[9:]
+    grad, inputs, grads = incoming[0], ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+    needed = ctx.needs_input_grad[:4]
     if grad is None:
-        return (None,) * 10
+        return (None,) * 5
     if torch.is_grad_enabled() or transformed(grad):  # with create_graph this is differentiated in turn
-        return (
-            *gradients_by_torch(lambda *given: _loss_again(ctx, *given), inputs, ctx.needs_input_grad[:9], grad),
-            None,
-        )
+        return (*gradients_by_torch(lambda *given: _loss_again(ctx, *given), inputs, needed, grad), None)
     saturating, reduction, _ = ctx.settings
     if reduction:
         to_first, to_second, to_weights = (g * grad for g in grads)
     else:
         to_first, to_second, to_weights = _gradients(grad, *inputs, saturating)
-    parts = [p.view(shape) for p, shape in zip(to_weights.split(SIZES), SHAPES, strict=True)]
-    found = (to_first, to_second, None, *parts)
-    return *(f if needed else None for f, needed in zip(found, ctx.needs_input_grad[:9], strict=True)), None
+    found = (to_first, to_second, None, to_weights)
+    return *(f if need else None for f, need in zip(found, needed, strict=True)), None
 
 
-def _loss_again(ctx: Any, first: Tensor, second: Tensor, preference: Tensor, *weights: Tensor) -> Tensor:
+def _loss_again(ctx: Any, first: Tensor, second: Tensor, preference: Tensor, weights: Tensor) -> Tensor:
     saturating, reduction, _ = ctx.settings
     compat = "bceloss" if saturating else None
     return _reference(first, second, preference, weights, compat, NAMES[reduction]).loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,12 +59,13 @@ class Calibrated(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers: Any = nn.ModuleList([nn.Linear(5, 32), nn.Linear(32, 32), nn.Linear(32, 1)])
+        layers = nn.Linear(5, 32), nn.Linear(32, 32), nn.Linear(32, 1)
+        weights = [w.detach().flatten() for layer in layers for w in (layer.weight, layer.bias)]
+        self.weights = nn.Parameter(torch.cat(weights))  # `[1281]`: the optimizer takes its time by the tensor
 
     def forward(self, d_a: Tensor, d_b: Tensor, preference: Tensor) -> PairwiseResult:
         """`[B]`, not negative, and `[B]` -> loss and 2AFC agreement, `[]` each."""
-        weights = [w for layer in self.layers for w in (layer.weight, layer.bias)]
-        return calibrated_pairwise_loss(d_a, d_b, preference, weights, lower_is_better=True)
+        return calibrated_pairwise_loss(d_a, d_b, preference, self.weights, lower_is_better=True)
 
     def start_from(self, d_a: Tensor, d_b: Tensor) -> None:
         """Nothing to set: it learns any scale."""

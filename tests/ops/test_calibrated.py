@@ -277,13 +277,31 @@ def test_half_types_and_mixed_ones():
     )
 
 
+def one_tensor(network):
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+@pytest.mark.parametrize("backend", ["torch", *KERNELS])
+def test_weights_may_be_one_tensor(backend):
+    device = "cuda" if backend == "cuda" else "cpu"
+    first, second, preference, *weights = leaves((*judgments(10), *head().parameters()), torch.float64, device)
+    flat = one_tensor(head()).to(first).requires_grad_()
+    found = []
+    for inputs in (weights, flat):
+        loss = calibrated_pairwise_loss(first, second, preference.detach(), inputs, lower_is_better=True).loss
+        found.append((loss, *torch.autograd.grad(loss, inputs)))
+    (want, *apart), (got, together) = found
+    assert torch.equal(got, want)
+    assert torch.equal(together, torch.cat([g.flatten() for g in apart]))
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("backend", KERNELS)
 def test_opcheck(backend, reduction):
-    first, second, preference, *weights = leaves((*judgments(10), *head().parameters()), torch.float64, backend)
+    first, second, preference, weights = leaves((*judgments(10), one_tensor(head())), torch.float64, backend)
     options = [0, calibrated.REDUCTIONS[reduction], 1]
-    torch.library.opcheck(torch.ops.iqazoo.calibrated_pairwise, (first, second, preference.detach(), *weights, options))
-    plain = [t.detach() for t in (first, second, preference, *weights)]
+    torch.library.opcheck(torch.ops.iqazoo.calibrated_pairwise, (first, second, preference.detach(), weights, options))
+    plain = [t.detach() for t in (first, second, preference, weights)]
     torch.library.opcheck(torch.ops.iqazoo.calibrated_pairwise_gradients, (plain[2], *plain, 1))
 
 

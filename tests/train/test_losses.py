@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from iqazoo.errors import InputError
 from iqazoo.ops import calibrated_pairwise_loss, pairwise_loss
@@ -52,9 +53,18 @@ def test_scaled_is_the_op(kind):
 def test_calibrated_is_the_op():
     d_a, d_b, preference = judgments()
     loss = Calibrated()
-    expected = calibrated_pairwise_loss(d_a, d_b, preference, list(loss.parameters()), lower_is_better=True)
+    expected = calibrated_pairwise_loss(d_a, d_b, preference, loss.weights, lower_is_better=True)
     torch.testing.assert_close(tuple(loss(d_a, d_b, preference)), tuple(expected))
-    assert [list(p.shape) for p in loss.parameters()] == [[32, 5], [32], [32, 32], [32], [1, 32], [1]]
+
+
+def test_the_calibrated_network_starts_as_torchs_layers():
+    torch.manual_seed(0)
+    loss = Calibrated()
+    torch.manual_seed(0)
+    layers = nn.Linear(5, 32), nn.Linear(32, 32), nn.Linear(32, 1)
+    want = torch.cat([p.flatten() for layer in layers for p in (layer.weight, layer.bias)])
+    assert [name for name, _ in loss.named_parameters()] == ["weights"]
+    assert torch.equal(loss.weights, want)
 
 
 @given(st.floats(1e-6, 1e6))
