@@ -61,18 +61,8 @@ def _forward(
     return out, *attend(out, inputs, Settings(q_map, scale, causal, positions_last))
 
 
-def _fake(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    memory_k: Tensor | None,
-    memory_v: Tensor | None,
-    q_map: int,
-    scale: float,
-    causal: bool,
-    positions_last: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _fake(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    positions_last = rest[-1]
     return v.new_empty(v.shape), *empty_sums(q, v, positions_last)
 
 
@@ -101,22 +91,10 @@ def _forward_gradients(
 
 
 def _fake_gradients(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    memory_k: Tensor | None,
-    memory_v: Tensor | None,
-    context: Tensor,
-    normalizer: Tensor,
-    q_map: int,
-    scale: float,
-    causal: bool,
-    positions_last: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    to_memory = [q.new_empty(0 if m is None else m.shape) for m in (memory_k, memory_v)]
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), to_memory[0], to_memory[1]
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *rest: Any
+) -> tuple[Tensor, ...]:
+    memory = rest[:2]
+    return (*(x.new_empty(x.shape) for x in (q, k, v)), *(q.new_empty(0 if m is None else m.shape) for m in memory))
 
 
 def _forward_packed(
@@ -137,14 +115,7 @@ def _forward_packed(
 
 
 def _fake_packed(
-    qkv: Tensor,
-    mask: Tensor | None,
-    memory_k: Tensor | None,
-    memory_v: Tensor | None,
-    heads: int,
-    q_map: int,
-    scale: float,
-    causal: bool,
+    qkv: Tensor, mask: Tensor | None, memory_k: Tensor | None, memory_v: Tensor | None, heads: int, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, channels, positions = qkv.shape
     q, _, v = _split(qkv, 3, heads)
@@ -175,21 +146,9 @@ def _forward_packed_gradients(
     return gradient, to_keys, to_values
 
 
-def _fake_packed_gradients(
-    grad: Tensor,
-    qkv: Tensor,
-    mask: Tensor | None,
-    memory_k: Tensor | None,
-    memory_v: Tensor | None,
-    context: Tensor,
-    normalizer: Tensor,
-    heads: int,
-    q_map: int,
-    scale: float,
-    causal: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    to_memory = [qkv.new_empty(0 if m is None else m.shape) for m in (memory_k, memory_v)]
-    return qkv.new_empty(qkv.shape), to_memory[0], to_memory[1]
+def _fake_packed_gradients(grad: Tensor, qkv: Tensor, mask: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
+    memory = rest[:2]
+    return qkv.new_empty(qkv.shape), *(qkv.new_empty(0 if m is None else m.shape) for m in memory)
 
 
 def _split(packed: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
