@@ -4,6 +4,7 @@ The two that steer the build (`IQAZOO_BUILD_EXT`, `IQAZOO_BUILD_CUDA`) are read 
 """
 
 import os
+import re
 from pathlib import Path
 
 from iqazoo.errors import InputError
@@ -13,6 +14,8 @@ VARIABLES = {
     "IQAZOO_OFFLINE": "1: never touch the network",
     "IQAZOO_WEIGHTS_MIRROR": "folder or URL prefix that is asked for a weight file before its own URL",
     "IQAZOO_CPU_LEVEL": "baseline or avx2: the newest kernels to use (default: auto, by what the processor has)",
+    "IQAZOO_PLUGINS": "the only distributions whose metrics are used, separated by commas (default: all)",
+    "IQAZOO_DISABLE_PLUGINS": "distributions whose metrics are not used, separated by commas",
     "IQAZOO_BUILD_EXT": "at install: auto, 0 (no kernels) or 1 (a failing build fails the install)",
     "IQAZOO_BUILD_CUDA": "at install: auto (when nvcc is found), 0 or 1",
 }
@@ -53,3 +56,24 @@ def cpu_level() -> str:
     if level not in ("auto", "avx2", "baseline"):
         raise InputError(f"IQAZOO_CPU_LEVEL must be auto, avx2 or baseline; got {level!r}")
     return level
+
+
+def normalised(distribution: str) -> str:
+    """The name of a distribution as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+def disabled_by(distribution: str) -> str | None:
+    """The variable that keeps a distribution's metrics from being used, or None.
+
+    Args:
+        distribution: its `normalised` name.
+    """
+    allowed = os.environ.get("IQAZOO_PLUGINS")
+    if allowed is not None and distribution not in _names(allowed):
+        return "IQAZOO_PLUGINS"
+    return "IQAZOO_DISABLE_PLUGINS" if distribution in _names(os.environ.get("IQAZOO_DISABLE_PLUGINS", "")) else None
+
+
+def _names(value: str) -> set[str]:
+    return {normalised(name) for name in value.split(",") if name.strip()}

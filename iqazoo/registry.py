@@ -10,17 +10,19 @@ import contextlib
 import difflib
 import fnmatch
 import functools
-import re
 import sys
+import time
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from iqazoo.environment import disabled_by, normalised
 from iqazoo.errors import AmbiguousMetric, InputError, PluginError, UnknownMetric
 from iqazoo.metric_spec import API, MetricSpec
 
 GROUP = "iqazoo.metrics"
 CORE = "iqazoo"
+SLOW = 5.0  # seconds that an import may take without a word
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Entry:
         return self.distribution == CORE
 
     @property
+    def disabled_by(self) -> str | None:
+        """The environment variable that keeps it from being used, or None; the core is always there."""
+        return None if self.is_core else disabled_by(self.distribution)
+
+    @property
     def qualified_name(self) -> str:
         """`name@distribution`, which always reaches this entry."""
         return f"{self.name}@{self.distribution}"
@@ -46,8 +53,7 @@ class Entry:
     @property
     def public_name(self) -> str:
         """The shortest name that reaches this entry: `name` where that is its own, else `name@distribution`."""
-        rivals = _named(self.name)
-        owns = len(rivals) == 1 or self.is_core
+        owns = {self, *_named(self.name)} == {self} or self.is_core
         return self.name if owns else self.qualified_name
 
     def spec(self) -> MetricSpec:
@@ -59,14 +65,19 @@ class Entry:
         return _load(self)
 
 
-def entries() -> tuple[Entry, ...]:
+def declared() -> tuple[Entry, ...]:
     """Every declared metric, sorted by name and distribution, so that the order of installation never matters."""
-    return _entries()
+    return _declared()
+
+
+def entries() -> tuple[Entry, ...]:
+    """Those of `declared` that no environment variable disables."""
+    return tuple(entry for entry in declared() if entry.disabled_by is None)
 
 
 def refresh() -> None:
     """Look at the installed distributions again, after one was installed or removed in a running process."""
-    _entries.cache_clear()
+    _declared.cache_clear()
     _load.cache_clear()
 
 
@@ -81,7 +92,7 @@ def find(name: str) -> Entry:
     bare, _, distribution = name.partition("@")
     rivals = _named(bare)
     if distribution:
-        rivals = [e for e in rivals if e.distribution == _normalised(distribution)]
+        rivals = [e for e in rivals if e.distribution == normalised(distribution)]
     rivals = [e for e in rivals if e.is_core] or rivals
     if not rivals:
         raise UnknownMetric(_unknown(name))
@@ -132,7 +143,7 @@ def list_metrics(kind: str | None = None, pattern: str = "*") -> list[str]:
 
 
 @functools.cache
-def _entries() -> tuple[Entry, ...]:
+def _declared() -> tuple[Entry, ...]:
     found = {_entry(point) for point in entry_points(group=GROUP)}
     return tuple(sorted(found, key=lambda e: (e.name, e.distribution, e.target)))
 
@@ -143,11 +154,7 @@ def _entry(point: EntryPoint) -> Entry:
         name, version = metadata.get("Name"), metadata.get("Version")
     except Exception:  # a half-removed package has entry points and no metadata: what it raises depends on Python
         name = version = None
-    return Entry(point.name, _normalised(name or "unknown"), version or "?", point.value, point)
-
-
-def _normalised(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+    return Entry(point.name, normalised(name or "unknown"), version or "?", point.value, point)
 
 
 def _named(name: str) -> list[Entry]:
@@ -157,6 +164,7 @@ def _named(name: str) -> list[Entry]:
 @functools.cache
 def _load(entry: Entry) -> MetricSpec:
     who = f"metric {entry.name!r} of {entry.distribution} {entry.version} ({entry.target})"
+    started = time.perf_counter()
     try:
         # What a plugin prints must not end up in data that a program reads from stdout.
         with contextlib.redirect_stdout(sys.stderr):
@@ -168,6 +176,12 @@ def _load(entry: Entry) -> MetricSpec:
             f"{who} cannot be imported: {type(error).__name__}: {error}. "
             f"Upgrade or remove {entry.distribution}; the other metrics are not affected"
         ) from error
+    seconds = time.perf_counter() - started
+    if seconds > SLOW and not entry.is_core:
+        sys.stderr.write(
+            f"iqazoo: importing {entry.distribution} took {seconds:.1f} s; "
+            f"IQAZOO_DISABLE_PLUGINS={entry.distribution} leaves it out\n"
+        )
     if not isinstance(found, MetricSpec):
         raise PluginError(f"{who}: expected a MetricSpec, got {type(found).__name__}; its author must export one")
     if found.api > API:
@@ -184,6 +198,11 @@ def _unknown(name: str) -> str:
     known = [e.public_name for e in entries()]
     if not any(e.is_core for e in entries()):
         return f"no metric named {name!r}: iqazoo's own metrics are not registered; install it (pip install -e .)"
+    for entry in declared():
+        if entry.name == name.partition("@")[0] and entry.disabled_by:
+            return (
+                f"the metric {name!r} is that of {entry.distribution}, which {entry.disabled_by} leaves out; unset it"
+            )
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     return (

@@ -10,6 +10,7 @@ import pytest
 
 import iqazoo
 from iqazoo import registry
+from iqazoo.errors import UnknownMetric
 
 CORE = ["lpips", "lpips-squeeze", "lpips-vgg", "ms_ssim", "psnr", "ssim"]
 
@@ -58,9 +59,9 @@ def installed(plugins, monkeypatch):
     registry.refresh()
 
 
-def run_cli(plugins, *arguments, hash_seed="0"):
+def run_cli(plugins, *arguments, hash_seed="0", **variables):
     path = os.pathsep.join(map(str, plugins))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed}
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed, **variables}
     command = [sys.executable, "-m", "iqazoo", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -189,3 +190,54 @@ def test_creating_one_metric_imports_no_other_plugin(plugins):
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "left_out"),
+    [
+        ("IQAZOO_DISABLE_PLUGINS", "Iqazoo_Good, other", True),
+        ("IQAZOO_DISABLE_PLUGINS", "other", False),
+        ("IQAZOO_PLUGINS", "other", True),
+        ("IQAZOO_PLUGINS", "", True),
+        ("IQAZOO_PLUGINS", "iqazoo.good", False),
+    ],
+)
+def test_variables_leave_plugins_out(installed, monkeypatch, variable, value, left_out):
+    installed("iqazoo-good")
+    monkeypatch.setenv(variable, value)
+    assert ("good" in iqazoo.list_metrics()) is not left_out
+    assert set(CORE) <= set(iqazoo.list_metrics())
+    if left_out:
+        with pytest.raises(UnknownMetric, match=f"of iqazoo-good, which {variable} leaves out"):
+            iqazoo.spec("good")
+
+
+def test_the_core_cannot_be_left_out(monkeypatch):
+    monkeypatch.setenv("IQAZOO_DISABLE_PLUGINS", "iqazoo")
+    assert set(CORE) <= set(iqazoo.list_metrics())
+
+
+def test_a_name_belongs_to_whom_the_variables_leave(installed, monkeypatch):
+    installed("iqazoo-twin-a", "iqazoo-Twin.B")
+    monkeypatch.setenv("IQAZOO_DISABLE_PLUGINS", "iqazoo-twin-b")
+    assert registry.find("twin").distribution == "iqazoo-twin-a"
+    assert "twin" in iqazoo.list_metrics()
+
+
+def test_what_is_left_out_is_said_and_not_imported(plugins):
+    done = run_cli([plugins["iqazoo-exits"]], "plugins", "--format", "json", IQAZOO_DISABLE_PLUGINS="iqazoo-exits")
+    status = {row["distribution"]: row["status"] for row in json.loads(done.stdout)}
+    assert status["iqazoo-exits"] == "left out by IQAZOO_DISABLE_PLUGINS"
+    assert status["iqazoo"] == "ok"
+
+
+def test_a_slow_import_is_told(installed, monkeypatch, capsys):
+    installed("iqazoo-good")
+    iqazoo.spec("good")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(registry, "SLOW", 0.0)
+    registry.refresh()
+    assert iqazoo.spec("good").name == "good"
+    assert "IQAZOO_DISABLE_PLUGINS=iqazoo-good leaves it out" in capsys.readouterr().err
+    assert iqazoo.spec("ssim").name == "ssim"
+    assert capsys.readouterr().err == ""

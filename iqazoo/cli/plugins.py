@@ -15,7 +15,7 @@ def run(format: Format = "table") -> int:
     Args:
         format: how to print.
     """
-    entries = sorted(registry.entries(), key=lambda e: (e.distribution, e.name))
+    entries = sorted(registry.declared(), key=lambda e: (e.distribution, e.name))
     records = []
     for (distribution, version), group in itertools.groupby(entries, key=lambda e: (e.distribution, e.version)):
         members = list(group)
@@ -32,6 +32,8 @@ def run(format: Format = "table") -> int:
 
 
 def _fault(entry: registry.Entry) -> str:
+    if entry.disabled_by:
+        return f"left out by {entry.disabled_by}"
     try:
         entry.spec()
     except PluginError as error:
