@@ -226,9 +226,9 @@ def test_a_name_belongs_to_whom_the_variables_leave(installed, monkeypatch):
 
 def test_what_is_left_out_is_said_and_not_imported(plugins):
     done = run_cli([plugins["iqazoo-exits"]], "plugins", "--format", "json", IQAZOO_DISABLE_PLUGINS="iqazoo-exits")
-    status = {row["distribution"]: row["status"] for row in json.loads(done.stdout)}
-    assert status["iqazoo-exits"] == "left out by IQAZOO_DISABLE_PLUGINS"
-    assert status["iqazoo"] == "ok"
+    found = {row["distribution"]: (row["status"], row["cause"]) for row in json.loads(done.stdout)}
+    assert found["iqazoo-exits"] == ("left out", "by IQAZOO_DISABLE_PLUGINS")
+    assert found["iqazoo"] == ("ok", "")
 
 
 def test_a_slow_import_is_told(installed, monkeypatch, capsys):
