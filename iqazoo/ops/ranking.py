@@ -6,11 +6,11 @@ import math
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from iqazoo.errors import InputError
 from iqazoo.ops.backend import Backend, choose, dense, launch, module
+from iqazoo.ops.pairwise import bce_of
 from iqazoo.ops.roads import op
 
 Kind = Literal["ranknet", "margin", "fidelity"]
@@ -173,7 +173,7 @@ def reference_ranking_counts(
 def _pair_loss(z: Tensor, h: Tensor, kind: str, margin: float) -> Tensor:
     """The loss of each pair, `[N, N]`."""
     if kind == "ranknet":
-        return F.binary_cross_entropy_with_logits(z, h, reduction="none")
+        return bce_of(z, h)  # torch's own loses what is far below |z|
     if kind == "margin":
         hinges = h * torch.relu(margin - z) + (1 - h) * torch.relu(margin + z)
         return hinges * (1 + 0 * z)  # relu's gradient would be 0 where z is NaN

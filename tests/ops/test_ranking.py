@@ -190,6 +190,13 @@ def test_ties(backend, kind, ties):
     check(*TIES[ties], backend, kind=kind, lower_is_better=True)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pair_that_is_clearly_right_costs_little_not_nothing(backend):
+    scores, targets = torch.tensor([14.0, -14.0], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
+    check(scores, targets, backend, kind="ranknet", lower_is_better=True)
+    check(-scores, targets, backend, kind="ranknet")
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     pairs=st.lists(st.tuples(st.integers(-4, 4), st.integers(0, 3), st.integers(0, 2)), max_size=24),
