@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iqazoo.errors import InputError
-from iqazoo.ops.backend import Backend, choose, dense, launch, module
+from iqazoo.ops.backend import FLOATS, Backend, choose, dense, launch, module
 from iqazoo.ops.roads import gradients_by_torch, op
 
 Kind = Literal["bce", "mse", "margin"]
@@ -19,8 +19,6 @@ Ties = Literal["half", "first"]
 KINDS: dict[Kind, int] = {"bce": 0, "mse": 1, "margin": 2}  # as the kernels number them
 REDUCTIONS: dict[Reduction, int] = {"none": 0, "sum": 1, "mean": 2}
 TIES: dict[Ties, int] = {"first": 0, "half": 1}
-COMPUTED = (torch.float32, torch.float64)
-FLOATS = frozenset(COMPUTED)
 NULL = 0  # an address: the kernel is not to write there
 
 
@@ -79,7 +77,7 @@ def pairwise_loss(
     if kind not in KINDS or reduction not in REDUCTIONS or ties not in TIES:
         _refuse_options(kind, reduction, ties)
     check_judgments("pairwise_loss", score_a, score_b, preference)
-    if not score_a.dtype is score_b.dtype is preference.dtype or score_a.dtype not in COMPUTED:
+    if not score_a.dtype is score_b.dtype is preference.dtype or score_a.dtype not in FLOATS:
         score_a, score_b, preference = promoted(score_a, score_b, preference)
     if choose(backend, score_a, score_b, preference) == "torch":
         return reference_pairwise_loss(
@@ -144,7 +142,7 @@ def reduced(loss: Tensor, reduction: Reduction) -> Tensor:
 def promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All as float64 where one is, else as float32."""
     dtypes = {t.dtype for t in tensors}
-    if len(dtypes) == 1 and dtypes <= FLOATS:
+    if len(dtypes) == 1 and tensors[0].dtype in FLOATS:
         return tensors  # each conversion, if to the same, takes a microsecond
     dtype = torch.float64 if torch.float64 in dtypes else torch.float32
     return tuple(t.to(dtype) for t in tensors)
