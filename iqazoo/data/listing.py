@@ -50,7 +50,7 @@ class Listing:
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
-    """Whether judgments at a path are a table, rather than folders: it is a file, or none that is called .csv."""
+    """Whether judgments at a path are a table, not folders: a file, or something missing whose name ends in .csv."""
     path = Path(path).expanduser()
     return not path.is_dir() and (path.is_file() or path.suffix.lower() == ".csv")
 
