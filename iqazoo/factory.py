@@ -40,7 +40,17 @@ def create(
         InputError: an option is unknown, or contradicts those that the file was saved with.
         WeightsError: the weights cannot be had, or do not fit.
     """
-    spec = registry.spec(name)
+    return create_from(registry.spec(name), device=device, weights=weights, **options)
+
+
+def create_from(
+    spec: MetricSpec,
+    *,
+    device: torch.device | str | None = None,
+    weights: str | Path | None = "default",
+    **options: Any,
+) -> Metric:
+    """`create` for a spec at hand, whether or not it is registered. Arguments and errors as there."""
     path = None if weights in ("default", None) else Path(str(weights)).expanduser()
     if path is not None:
         options = _with_options_of_file(spec, options, path)

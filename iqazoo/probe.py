@@ -6,19 +6,15 @@ import contextlib
 import json
 import math
 import os
-import random
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from iqazoo import registry
+from iqazoo import process_state, registry
 from iqazoo.errors import PluginError
 
 
@@ -64,7 +60,7 @@ def _observe(distribution: str) -> Report:
 
     registry.SLOW = math.inf  # what it says would pass for a print of the plugin
     entries = [entry for entry in registry.entries() if entry.distribution == distribution]
-    before, started, broken = _state(), time.perf_counter(), []
+    before, started, broken = process_state.snapshot(), time.perf_counter(), []
     with tempfile.TemporaryFile() as printed, _redirected(printed.fileno()):
         for entry in entries:
             try:
@@ -76,34 +72,10 @@ def _observe(distribution: str) -> Report:
         sys.stderr.flush()
         printed.seek(0)
         words = printed.read().decode(errors="replace").strip()
-    after = _state()
-    remarks = [f"its import changes {what}" for what in before if before[what] != after[what]]
+    remarks = [f"its import changes {what}" for what in process_state.changes(before, process_state.snapshot())]
     if words:
         remarks.insert(0, f"its import prints {words.splitlines()[0][:60]!r}")
     return Report("; ".join(broken), "; ".join(remarks), seconds)
-
-
-def _state() -> dict[str, Any]:
-    """What a process has once, and an import should leave as it is."""
-    import numpy as np
-    import torch
-
-    return {
-        "the working directory": os.getcwd(),
-        "the environment": dict(os.environ),
-        "the signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
-        "the number of threads that run": threading.active_count(),
-        "random's state": random.getstate(),
-        "numpy's random state": str(np.random.get_state()),
-        "torch's random state": torch.get_rng_state().tolist(),
-        "torch's default dtype": torch.get_default_dtype(),
-        "torch's default device": torch.get_default_device(),
-        "torch's number of threads": torch.get_num_threads(),
-        "torch's grad mode": torch.is_grad_enabled(),
-        "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "torch's cudnn.benchmark": torch.backends.cudnn.benchmark,
-        "torch's precision of float32 products": torch.get_float32_matmul_precision(),
-    }
 
 
 @contextlib.contextmanager
