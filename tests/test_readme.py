@@ -54,15 +54,27 @@ def test_the_examples_run(capsys):
 
 def test_the_entry_point_is_of_the_registrys_group():
     (toml,) = blocks("toml")
-    assert f'[project.entry-points."{GROUP}"]\nmae = "my_metric:SPEC"' in toml
+    assert f'[project.entry-points."{GROUP}"]\nabsdiff = "my_metric:SPEC"' in toml
 
 
 def test_the_shell_examples_name_commands_and_options_that_exist():
     from iqazoo.cli import main
 
     shell = "\n".join(blocks("sh"))
-    used = set(re.findall(r"^iqazoo (\w+)", shell, flags=re.M))
-    assert used == {"list", "info", "score", "eval", "data", "train", "weights", "plugins", "env"}
+    used = set(re.findall(r"^iqazoo ([\w-]+)", shell, flags=re.M))
+    assert used == {
+        "list",
+        "info",
+        "score",
+        "eval",
+        "data",
+        "train",
+        "weights",
+        "plugins",
+        "new-plugin",
+        "check",
+        "env",
+    }
     for command in used:
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])

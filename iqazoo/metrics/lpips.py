@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from iqazoo.errors import InputError
 from iqazoo.nets.dropout import Dropout
-from iqazoo.nets.trunks import TRUNKS
+from iqazoo.nets.trunks import TRUNKS, in_one_pass
 from iqazoo.ops.feature_distance import FeatureReduction, feature_distance
 
 # Mean and deviation of ImageNet, carried over to images in [-1, 1], as the published trunk inputs expect.
@@ -115,12 +115,12 @@ class LPIPS(nn.Module):
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """`[B, C, H, W]` twice -> `[B]`."""
-        return self.distance(*self._both(image, reference))
+        return self.distance(*in_one_pass(self.features, image, reference))
 
     def map(self, image: Tensor, reference: Tensor) -> Tensor:
         """`[B, C, H, W]` twice -> `[B, 1, H, W]`: the layers' maps, brought to the image's size, added up."""
         size = image.shape[2:]
-        maps = self._layers(*self._both(image, reference), "map")
+        maps = self._layers(*in_one_pass(self.features, image, reference), "map")
         return torch.stack([F.interpolate(m, size, mode="bilinear") for m in maps]).sum(dim=0)
 
     @torch.no_grad()
@@ -128,13 +128,6 @@ class LPIPS(nn.Module):
         """Keep the heads' weights non-negative, so that a larger difference is never a smaller distance."""
         for head in self.heads.values():
             cast(Head, head).weight.clamp_(min=0)
-
-    def _both(self, image: Tensor, reference: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        if image.requires_grad != reference.requires_grad:
-            # Apart, the one without a gradient is spared its backward pass.
-            return self.features(image), self.features(reference)
-        halves = [f.chunk(2) for f in self.features(torch.cat([image, reference]))]
-        return [a for a, _ in halves], [b for _, b in halves]
 
     def _layers(
         self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor], reduction: Literal["image", "map"]

@@ -20,7 +20,7 @@ def check_output(subject: Subject) -> None:
     require(bool(score.isfinite().all()), f"photographs must have finite scores, got {told(score)}")
     double = subject.score(*(x.double() for x in inputs), metric=subject.new().double())
     require(double.dtype == torch.float64, f"float64 images must give float64 scores, got {double.dtype}")
-    subject.require_equal(score, double, "float32 beside float64", 1e-3)
+    subject.require_equal(score, double, "float32 beside float64")
 
 
 def check_batch(subject: Subject) -> None:

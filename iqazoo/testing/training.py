@@ -71,9 +71,10 @@ def _trainer(subject: Subject, data: _Judgments, folder: Path) -> BAPPSTrainer:
     spec = subject.spec
     network = subject.new().network.requires_grad_(True).train()
     config = TrainConfig(name=spec.name, data=folder, out=folder, batch_size=len(data), lr=1e-3)
-    objective = Judgment(spec, network, make_loss("auto", spec, config.margin))
+    objective = Judgment(spec, network, make_loss("bce", spec))
     trainer = BAPPSTrainer(config, spec, objective, data, data, processes=Processes(torch.device("cpu")))
     trainer.prepare()
+    trainer.objective.loss.requires_grad_(False)  # it is the metric that must learn
     return trainer
 
 

@@ -10,24 +10,6 @@ from hypothesis import strategies as st
 from iqazoo.errors import InputError
 from iqazoo.metrics.ssim import SSIM, ssim, ssim_map
 
-# The tolerances are the README's figures.
-SOURCES = [
-    ("skimage-0.26:ssim_gaussian", {}, 2e-6),
-    ("pytorch_msssim-1.0.0:ssim", {}, 5e-6),
-    ("piq-0.8.0:ssim_no_downsample", {}, 5e-5),
-    ("torchmetrics-1.9.0:ssim", {"padding": "reflect"}, 6e-5),
-    ("pyiqa-0.1.16:ssimc", {}, 5e-6),
-    ("pyiqa-0.1.16:ssim", {"channels": "y-8bit"}, 2e-5),
-]
-
-
-@pytest.mark.parametrize("name", golden_data.NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("source", "options", "tolerance"), SOURCES, ids=[s for s, _, _ in SOURCES])
-def test_golden(name, dtype, source, options, tolerance):
-    image, reference = (t.to(dtype) for t in golden_data.pair(name))
-    assert ssim(image, reference, **options).item() == pytest.approx(golden_data.value(source, name), rel=tolerance)
-
 
 def test_golden_of_piq_which_averages_blocks_first():
     """Of a picture enlarged by repeating its pixels, the blocks average to the picture."""
