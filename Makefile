@@ -7,12 +7,18 @@ SLOW ?= 0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q
 SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
+# What pyproject.toml needs to build. Installed once, not into a new folder each time, whose headers would be new to ninja.
+BUILD := 'setuptools>=77' 'pybind11>=2.13' 'ninja>=1.11'
+INSTALL := $(PIP) --no-build-isolation
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+PLUGIN_FILES := $(if $(PLUGINS),$(shell find $(PLUGINS) -type f -not -path '*/__pycache__/*'))
+MARK := $(if $(filter 1,$(SLOW)),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench clean FORCE
+.PHONY: help demo test bench bench-peers clean FORCE
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 13
 	@echo "Variables: TORCH='$(TORCH)' (what pip installs), PYTHON=$(PYTHON), VENV=$(VENV)"
 
 demo: $(VENV)/.demo  ## score distorted photographs, then train a small metric on judgments
@@ -30,16 +36,22 @@ demo: $(VENV)/.demo  ## score distorted photographs, then train a small metric o
 		--lr 0.002 --epochs 3 --decay-epochs 3
 	PYTHONPATH=demo/images/plugin $(BIN)/python demo/compare.py demo/images/judgments demo/images/run
 
-test: $(VENV)/.dev  ## check style, types and behaviour; SLOW=1 adds builds and whole processes
+test: $(VENV)/.dev $(VENV)/.plugins  ## check style, types and behaviour; SLOW=1 adds builds and whole processes
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest $(if $(filter 1,$(SLOW)),,-m "not slow")
+	PYTHONPATH=$(abspath $(VENV)/plugins) $(BIN)/python -m pytest $(MARK) tests $(wildcard $(addsuffix /tests,$(PLUGINS)))
+	@# Where there are plugins, what goes through the registry runs once more without them.
+	$(if $(PLUGINS),$(BIN)/python -m pytest -q -m "not slow" tests \
+		$(addprefix --ignore=tests/,ops nets metrics data test_packaging.py test_images.py test_weights.py))
 
-bench: $(VENV)/.dev  ## time it here: benchmarks/local/results.json
+bench: $(VENV)/.dev $(VENV)/.plugins  ## time it here: benchmarks/local/results.json; METRIC=ssim times that alone
 	@mkdir -p benchmarks/local
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,min,stddev,rounds \
-		--benchmark-json=benchmarks/local/results.json
+	PYTHONPATH=$(abspath $(VENV)/plugins) $(BIN)/python -m pytest benchmarks $(addprefix --metric=,$(METRIC)) \
+		--benchmark-only --benchmark-columns=median,min,stddev,rounds --benchmark-json=benchmarks/local/results.json
+
+bench-peers: $(VENV)/.peers  ## time classical metrics beside other libraries, in one run
+	PYTHONPATH=$(abspath $(VENV)/peers) $(BIN)/python benchmarks/peers.py
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist *.egg-info demo/images demo/scores.csv benchmarks/local iqazoo/_cpu*.so iqazoo/_cuda*.so
@@ -48,16 +60,29 @@ clean:  ## remove what the other targets made
 
 # Stamps: a second run installs again only if TORCH, the project's metadata or its kernels changed.
 $(VENV)/.torch: FORCE
-	@[ "$$(cat $@ 2>/dev/null)" = "$(TORCH)" ] || { set -ex; \
-		$(PYTHON) -m venv $(VENV); $(PIP) $(TORCH); echo "$(TORCH)" > $@; }
+	@[ "$$(cat $@ 2>/dev/null)" = "$(TORCH) $(BUILD)" ] || { set -ex; \
+		$(PYTHON) -m venv $(VENV); $(PIP) $(TORCH) $(BUILD); echo "$(TORCH) $(BUILD)" > $@; }
 FORCE:
 
 $(VENV)/.demo: $(VENV)/.torch $(SOURCES)
-	$(PIP) -e '.[demo]'
+	$(INSTALL) -e '.[demo]'
 	@touch $@
 
-# lpips is never imported: its wheel carries the published weights of the LPIPS heads, which tests compare with.
+# lpips and DISTS_pytorch are never imported: their wheels carry the published weights that tests compare with.
 $(VENV)/.dev: $(VENV)/.torch $(SOURCES)
-	$(PIP) -e '.[dev]'
-	$(PIP) --no-deps lpips==0.1.4
+	$(INSTALL) -e '.[dev]'
+	$(PIP) --no-deps lpips==0.1.4 DISTS_pytorch==0.1
 	@touch $@ $(VENV)/.demo
+
+# In a folder of their own, so that tests can run with and without them; built from a copy, which keeps the sources clean.
+$(VENV)/.plugins: $(VENV)/.torch Makefile $(PLUGIN_FILES)
+	rm -rf $(VENV)/plugins $(VENV)/plugin-sources
+	mkdir -p $(VENV)/plugins
+	$(if $(PLUGINS),cp -r plugins $(VENV)/plugin-sources)
+	$(if $(PLUGINS),$(INSTALL) --no-deps --target $(VENV)/plugins $(addprefix $(VENV)/plugin-sources/,$(notdir $(PLUGINS))))
+	@touch $@
+
+# What is compared with, without what it would bring along: torchvision has no build for every machine.
+$(VENV)/.peers: $(VENV)/.dev
+	$(PIP) --no-deps --target $(VENV)/peers piq==0.8.0 torchmetrics==1.9.0 lightning-utilities pytorch-msssim==1.0.0
+	@touch $@

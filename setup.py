@@ -200,7 +200,8 @@ class BuildWithNinja(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Build one module."""
-        folder, built = Path(self.build_temp), f"{ext.name}.so"
+        # For an editable install setuptools gives a folder that it removes, and the next would compile all anew.
+        folder, built = Path("build/editable" if self.editable_mode else self.build_temp), f"{ext.name}.so"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "build.ninja").write_text(ninja_header() + "".join(map(ninja_module, self.extensions)))
         try:

@@ -78,11 +78,11 @@ def axis(low, high, first, length, value):
     return first + length * (math.log10(value) - low) / (high - low)
 
 
-def panel(left, title, series, low, high, unit):
+def panel(left, title, series, low, high, unit, sizes=SIZES, colors=COLORS):
     """One log-log plot of 330 x 260 as SVG. `low` and `high` are powers of ten of the ordinate."""
 
     def place(n, value):
-        x = axis(math.log10(SIZES[0]), math.log10(SIZES[-1]), left, 330, n)
+        x = axis(math.log10(sizes[0]), math.log10(sizes[-1]), left, 330, n)
         return f"{x:.1f},{300 - axis(low, high, 0, 260, max(value, 10**low)):.1f}"
 
     parts = [f'<text x="{left}" y="28" font-weight="bold">{title}</text>']
@@ -90,12 +90,12 @@ def panel(left, title, series, low, high, unit):
         y = 300 - 260 * (power - low) / (high - low)
         parts.append(f'<path d="M{left} {y:.1f}h330" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g} {unit}</text>')
-    for n in SIZES:
+    for n in sizes:
         x = place(n, 10**low).split(",")[0]
         parts.append(f'<text x="{x}" y="318" text-anchor="middle">{n}</text>')
     for name, values in series.items():
         points = [place(int(n), value) for n, value in values.items()]
-        color = COLORS[name]
+        color = colors[name]
         parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="3" fill="{color}"/>' for p in points]
     return parts
@@ -108,13 +108,18 @@ def scaled(series, factor):
 def draw(results):
     parts = panel(80, "forward time, B=1 H=4 D=32", scaled(results["time"], 1e3), -2, 3, "ms")
     parts += panel(500, "memory of one call", scaled(results["memory"], 1e-6), -1, 3, "MB")
-    for i, (name, label) in enumerate(LABELS.items()):
+    write(PLOT, parts, LABELS, COLORS)
+
+
+def write(path, parts, labels, colors):
+    """The panels with a legend below them."""
+    for i, (name, label) in enumerate(labels.items()):
         x, y = 80 + i % 2 * 260, 346 + i // 2 * 20
-        parts.append(f'<path d="M{x} {y}h24" stroke="{COLORS[name]}" stroke-width="2"/>')
+        parts.append(f'<path d="M{x} {y}h24" stroke="{colors[name]}" stroke-width="2"/>')
         parts.append(f'<text x="{x + 30}" y="{y + 4}">{label}</text>')
     head = '<svg xmlns="http://www.w3.org/2000/svg" width="850" height="380" font-family="sans-serif" font-size="12">'
     body = "\n".join(['<rect width="850" height="380" fill="white"/>', *parts])
-    PLOT.write_text(f"{head}\n{body}\n</svg>\n", encoding="utf-8")
+    path.write_text(f"{head}\n{body}\n</svg>\n", encoding="utf-8")
 
 
 def main():

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -51,6 +52,29 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         if target.exists():  # two renames, as no call swaps folders; a kill between them costs the old one alone
             os.rename(target, Path(folder) / "old")
         os.rename(written, target)
+        _flush_to_disk(target.parent)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """As `replacing_folder`, for a tree of files that must take the place of nothing.
+
+    Args:
+        target: the folder to make; the one that it is to lie in must exist.
+
+    Raises:
+        FileExistsError: there is something of that name.
+        OSError: as for `replacing`.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        written = Path(folder) / target.name
+        written.mkdir()
+        yield written
+        for path in (*written.rglob("*"), written):
+            _flush_to_disk(path)
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        os.rename(written, target)  # if somebody makes it just now, this fails unless theirs is empty
         _flush_to_disk(target.parent)
 
 

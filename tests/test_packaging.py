@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -89,6 +90,11 @@ def files(wheel):
         return set(archive.namelist())
 
 
+def package(source):
+    """All that is to be installed, but the kernels: code, and the files that it reads."""
+    return {str(path.relative_to(source)) for path in (source / "iqazoo").rglob("*") if path.is_file()}
+
+
 def modules(wheel):
     return {name for name in files(wheel) if name.endswith(".so")}
 
@@ -122,8 +128,7 @@ def test_a_wheel_in_isolation_has_kernels_and_never_sees_torch(source, tmp_path)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     inside = files(wheel)
     assert modules(wheel) == CPU_MODULES
-    assert inside >= {str(path.relative_to(source)) for path in (source / "iqazoo").rglob("*.py")}
-    assert "iqazoo/py.typed" in inside
+    assert inside >= package(source) >= {"iqazoo/py.typed", "iqazoo/templates/plugin/both/pyproject.toml.template"}
     assert {name.split("/")[0] for name in inside} == {"iqazoo", "iqazoo-0.1.0.dist-info"}
     with zipfile.ZipFile(wheel) as archive:
         entry_points = archive.read("iqazoo-0.1.0.dist-info/entry_points.txt").decode()
@@ -132,6 +137,13 @@ def test_a_wheel_in_isolation_has_kernels_and_never_sees_torch(source, tmp_path)
 
     run(python, "-m", "pip", "install", "--no-deps", wheel, cwd=tmp_path)
     assert "no torch" in run(python, "-c", USE_THE_KERNEL, cwd=tmp_path)
+
+
+def test_make_installs_what_the_build_needs():
+    """Once, beforehand: in isolation pybind11 would be in another folder each time, and all would be compiled anew."""
+    needed = re.search(r"^requires = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    installed = re.search(r"^BUILD := (.*)$", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert installed == needed.replace(",", "").replace('"', "'")
 
 
 def test_without_a_compiler_the_wheel_is_pure(source, tmp_path):
@@ -194,7 +206,7 @@ def test_an_sdist_builds(source, tmp_path):
         inside = {name.partition("/")[2] for name in archive.getnames()}
         archive.extractall(tmp_path / "unpacked", filter="data")
     kernels = {str(path.relative_to(source)) for path in (source / "csrc").rglob("*") if path.is_file()}
-    assert inside >= kernels | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "iqazoo/py.typed"}
+    assert inside >= kernels | package(source) | {"setup.py", "pyproject.toml", "LICENSE", "README.md"}
     assert not any(name.startswith(("tests/", "benchmarks/")) or name.endswith(".so") for name in inside)
     wheel, _ = build_wheel(tmp_path / "unpacked" / "iqazoo-0.1.0", IQAZOO_BUILD_EXT=1)
     assert modules(wheel) == CPU_MODULES

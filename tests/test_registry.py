@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import plugin_maker
 import pytest
@@ -12,7 +14,8 @@ import iqazoo
 from iqazoo import registry
 from iqazoo.errors import UnknownMetric
 
-CORE = ["lpips", "lpips-squeeze", "lpips-vgg", "ms_ssim", "psnr", "ssim"]
+PROJECT = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+CORE = sorted(re.findall(r'^(\S+) = "iqazoo\.specs\.', PROJECT, flags=re.MULTILINE))
 
 
 @pytest.fixture(scope="module")

@@ -23,13 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from tyro.extras import SubcommandApp
 
-    from iqazoo.cli import data, env, eval, info, list, plugins, score, train, weights
+    from iqazoo.cli import check, data, env, eval, info, list, new_plugin, plugins, score, train, weights
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # an arrow or a file's name must not end the run
         sys.stdout.reconfigure(errors="backslashreplace")
     app = SubcommandApp()
-    for command in (list, info, score, train, eval, data, plugins, weights, env):
-        app.command(name=command.__name__.rsplit(".", 1)[-1])(command.run)
+    for command in (list, info, score, train, eval, data, plugins, new_plugin, check, weights, env):
+        app.command(name=command.__name__.rsplit(".", 1)[-1].replace("_", "-"))(command.run)
     words = sys.argv[1:] if arguments is None else [*arguments]
     try:
         if words[:1] == ["train"]:  # its options depend on the metric

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from iqazoo import registry
-from iqazoo.cli.metrics import create_or_say, usable_device
+from iqazoo.cli.metrics import create_or_say, usable_device, with_weights
 from iqazoo.cli.output import Format, say, show
 from iqazoo.errors import InputError, PluginError
 from iqazoo.score import table
@@ -78,17 +78,13 @@ def run(
     return 0 if written and not report.errors and len(metrics) == len(chosen) else 1
 
 
-def _chosen(names: Sequence[str], weights: Path | None) -> dict[str, tuple[str, str]]:
+def _chosen(names: Sequence[str], weights: Path | None) -> dict[str, tuple[str, str | None]]:
     """What the user calls a metric -> its name and weights."""
     if not names:
         raise InputError("name at least one metric; `iqazoo list` shows them")
     if weights is not None and (len(names) != 1 or "=" in names[0]):
         raise InputError(f"--weights serves one NAME, got {' '.join(names)}; write NAME=FILE for each")
-    chosen = {}
-    for label in names:
-        name, _, file = label.partition("=")
-        chosen[label] = name, str(weights) if weights else file or "default"
-    return chosen
+    return {label: with_weights(f"{label}={weights}" if weights else label) for label in names}
 
 
 def _check_options(output: Path | None, chart: Path | None, size: int, batch_size: int, resamples: int) -> None:
@@ -123,7 +119,7 @@ def _judgments(
     return triplets, pairs
 
 
-def _created(chosen: Mapping[str, tuple[str, str]], device: str) -> dict[str, Metric]:
+def _created(chosen: Mapping[str, tuple[str, str | None]], device: str) -> dict[str, Metric]:
     """The metrics that can be had; each other one is told on stderr."""
     metrics = {}
     for label, (name, weights) in chosen.items():
@@ -132,7 +128,7 @@ def _created(chosen: Mapping[str, tuple[str, str]], device: str) -> dict[str, Me
         except PluginError as error:
             say(f"{label} is left out: {error}")
             continue
-        metric = create_or_say(name, spec, device, None if weights == "none" else weights, label)
+        metric = create_or_say(name, spec, device, weights, label)
         if metric is not None:
             metrics[label] = metric
     return metrics

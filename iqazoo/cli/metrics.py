@@ -31,6 +31,12 @@ def usable_device(device: str | None) -> str:
     return device
 
 
+def with_weights(words: str) -> tuple[str, str | None]:
+    """From what a user writes, NAME or NAME=FILE or NAME=none, to name and weights as `create` takes them."""
+    name, _, file = words.partition("=")
+    return name, None if file == "none" else file or "default"
+
+
 def create_or_say(
     name: str, spec: MetricSpec, device: str, weights: str | Path | None = "default", label: str | None = None
 ) -> Metric | None:

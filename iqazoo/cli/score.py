@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from iqazoo import registry
-from iqazoo.cli.metrics import create_or_say, usable_device
+from iqazoo.cli.metrics import create_or_say, usable_device, with_weights
 from iqazoo.cli.output import Format, say, show
 from iqazoo.errors import InputError, PluginError
 from iqazoo.metric_spec import MetricSpec
@@ -24,7 +25,7 @@ Names = tyro.conf.Positional[tuple[str, ...]]
 
 
 def run(
-    names: Annotated[Names, tyro.conf.arg(metavar="NAME...")],
+    names: Annotated[Names, tyro.conf.arg(metavar="NAME[=FILE]...")],
     image: Path,
     reference: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None,
@@ -37,7 +38,7 @@ def run(
     """Score a folder of images, or one image.
 
     Args:
-        names: the metrics; `iqazoo list` shows them.
+        names: the metrics; `iqazoo list` shows them. NAME=FILE takes the weights of a file, NAME=none random ones.
         image: the images under test, a folder or a file.
         reference: the references, paired with the images by relative path without suffix.
         output: also write the scores to this file, .csv or .json.
@@ -47,11 +48,12 @@ def run(
         workers: threads that decode images; as many as there are processors.
         background: the colour behind transparent images, such as "white"; without it they are refused.
     """
-    specs = _specs(names, reference)
+    chosen = _chosen(names)
+    specs = _specs(chosen, reference)
     _check_options(output, batch_size, workers, background)
     pairing = _paired(image, reference)
     device = usable_device(device)
-    metrics = _created(specs, device)
+    metrics = _created(chosen, specs, device)
     from iqazoo.score.engine import score_pairs  # torch comes with it, after all that can be refused without
 
     scored = score_pairs(
@@ -87,16 +89,23 @@ def _written(records: Sequence[dict[str, Any]], output: Path) -> bool:
     return True
 
 
-def _specs(names: Sequence[str], reference: Path | None) -> dict[str, MetricSpec | None]:
-    """The spec of every metric; None for a broken plugin, which fails its column but not the run."""
+def _chosen(names: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+    """The column of a metric -> its name and weights; the column is the name, unless several files have that."""
     if not names:
         raise InputError("name at least one metric; `iqazoo list` shows them")
+    chosen = {words: with_weights(words) for words in names}
+    times = Counter(name for name, _ in chosen.values())
+    return {words if times[name] > 1 else name: (name, weights) for words, (name, weights) in chosen.items()}
+
+
+def _specs(chosen: Mapping[str, tuple[str, str | None]], reference: Path | None) -> dict[str, MetricSpec | None]:
+    """The spec of every column; None for a broken plugin, which fails its column but not the run."""
     specs: dict[str, MetricSpec | None] = {}
-    for name in names:
+    for column, (name, _) in chosen.items():
         try:
-            spec = specs[name] = registry.spec(name)
+            spec = specs[column] = registry.spec(name)
         except PluginError as error:
-            specs[name] = None
+            specs[column] = None
             say(f"{name} is left out: {error}")
             continue
         if spec.takes_reference and reference is None:
@@ -114,10 +123,13 @@ def _paired(image: Path, reference: Path | None) -> Pairing:
     return pairing
 
 
-def _created(specs: Mapping[str, MetricSpec | None], device: str) -> dict[str, Metric]:
+def _created(
+    chosen: Mapping[str, tuple[str, str | None]], specs: Mapping[str, MetricSpec | None], device: str
+) -> dict[str, Metric]:
     """The metrics that can be had; each other one is told on stderr, and its column stays empty."""
-    made = {name: create_or_say(name, spec, device) for name, spec in specs.items() if spec is not None}
-    return {name: metric for name, metric in made.items() if metric is not None}
+    wanted = {column: spec for column, spec in specs.items() if spec is not None}
+    made = {c: create_or_say(chosen[c][0], spec, device, chosen[c][1], c) for c, spec in wanted.items()}
+    return {column: metric for column, metric in made.items() if metric is not None}
 
 
 def _with_progress(rows: Iterable[table.Row], total: int) -> Iterator[table.Row]:

@@ -5,7 +5,7 @@ AlexNet (Krizhevsky, arXiv 1404.5997), VGG-16 (Simonyan and Zisserman, arXiv 140
 SqueezeNet 1.1 (Iandola et al., arXiv 1602.07360, and the authors' later release).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,25 @@ def squeezenet() -> Trunk:
         Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256),
     ]  # fmt: skip
     return Trunk(layers, taps=(1, 4, 7, 9, 10, 11, 12), channels=(64, 128, 256, 384, 384, 512, 512))
+
+
+def in_one_pass(
+    features: Callable[[Tensor], list[Tensor]], image: Tensor, reference: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The features of an image and of its reference, computed as one batch.
+
+    Args:
+        features: such as a trunk: from images to tensors, batch first.
+        image, reference: `[B, C, H, W]`.
+
+    Returns:
+        Those of the image, and those of the reference.
+    """
+    if image.requires_grad != reference.requires_grad:
+        # Apart, the one without a gradient is spared its backward pass.
+        return features(image), features(reference)
+    halves = [f.chunk(2) for f in features(torch.cat([image, reference]))]
+    return [a for a, _ in halves], [b for _, b in halves]
 
 
 TRUNKS = {"alex": alexnet, "vgg": vgg16, "squeeze": squeezenet}

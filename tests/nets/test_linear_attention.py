@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from iqazoo.errors import InputError
 from iqazoo.nets import LinearAttention
+from iqazoo.nets.linear_attention import RMSNorm
 from iqazoo.ops import available
 
 SHAPES = {  # of a checkpoint of a U-Net with 64 channels at this level
@@ -114,3 +115,21 @@ def test_the_package_is_imported_without_torch():
     code = "import sys, iqazoo.nets; print('torch' in sys.modules); iqazoo.nets.LinearAttention"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_norm_is_that_of_torch_also_for_positions_without_anything(dtype):
+    norm = RMSNorm(8).to(dtype)
+    torch.nn.init.uniform_(norm.g)
+    x = torch.randn(2, 8, 3, 5, dtype=dtype)
+    x[0, :, 0, 0] = 0
+    x.requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    expected = F.normalize(wide, dim=1) * norm.g.double() * 8**0.5
+    found = norm(x)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected.to(dtype))
+    (slope,) = torch.autograd.grad(found.sum(), x)
+    (wanted,) = torch.autograd.grad(expected.sum(), wide)
+    assert not slope.isnan().any()
+    torch.testing.assert_close(slope[1], wanted[1].to(dtype), atol=1e-2 if dtype.itemsize < 4 else 1e-5, rtol=1e-2)
