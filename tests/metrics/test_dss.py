@@ -69,7 +69,8 @@ def test_is_the_paper_on_photographs(name):
     x, y = golden_data.pair(name)
     expected = oracle(*(t[0].double().numpy() for t in (x, y)))
     assert dss(x.double(), y.double()).item() == pytest.approx(expected, rel=1e-8)
-    assert dss(x, y).item() == pytest.approx(expected, rel=1e-5)
+    # Where JPEG left nothing of a subband, the root of its variance is the convolution's rounding.
+    assert dss(x, y).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
