@@ -41,7 +41,7 @@ GPUS = (
 # What a module's sources are compiled with besides. The CPU's kernels are whole modules, one for each level, not one
 # that mixes instruction sets: a linker merges inline functions, and may keep one that an old CPU cannot run. Loops that
 # the compiler vectorises stay with 256 bits, which slow down no processor; kernels ask for 512 by name.
-AVX2 = "-fopenmp -mavx2 -mfma -mf16c"
+AVX2 = "-fopenmp -mavx2 -mfma -mf16c -mprfchw"
 FLAGS = {
     "iqazoo._cpu": "-fopenmp",
     "iqazoo._cpu_avx2": AVX2,

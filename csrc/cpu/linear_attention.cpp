@@ -10,15 +10,17 @@ using namespace tiles;
 
 // Queries as the context is multiplied with them: mapped, scaled, for elu1 divided.
 template <typename T>
-void map_queries(const LinearAttention<T>& call, const T* total, int64_t vectors, T* queries) {
+void map_queries(const LinearAttention<T>& call, const T* total, const Given<T>& from, int64_t vectors, T* queries,
+                 Ahead& ahead) {
   const int64_t features = call.sizes.features;
+  const Rows<T> to{queries, kBlock};
   if (call.map == Map::softmax) {
-    softmax_features(queries, vectors, features, call.scale);
+    softmax_features(from, queries, vectors, features, call.scale, ahead);
   } else if (call.map == Map::scale) {
-    scale_tile(queries, vectors, features, call.scale);
+    scale_rows(from, to, features, vectors, call.scale, ahead);
   } else {
     T inverse[kBlock];
-    elu1_tile(queries, vectors, features);
+    elu1_rows(from, to, features, vectors, ahead);
     divisors(queries, total, vectors, features, inverse);
     scale_positions(queries, inverse, vectors, features);
   }
@@ -33,27 +35,56 @@ void merge(const LinearAttention<T>& call, const Plan& plan, T* partials, int64_
   }
 }
 
+// Tiles of a task that attends.
+template <typename T>
+struct AttendRoom {
+  T *context, *queries, *outputs;
+
+  static int64_t size(const Plan& plan) {
+    return plan.features * plan.width + (plan.features + plan.width) * kBlock;
+  }
+  AttendRoom(Room<T> room, const Plan& plan)
+      : context(room.take(plan.features * plan.width)),
+        queries(room.take(plan.features * kBlock)),
+        outputs(room.take(plan.width * kBlock)) {}
+};
+
+// The outputs of a block from its mapped queries.
+template <typename T>
+void attend_block(const AttendRoom<T>& room, const Plan& plan, int64_t count, const Head<T>& to, Ahead& ahead) {
+  const Given<T> context{room.context, plan.width}, queries{room.queries, kBlock};
+  if (is_turned(to, plan.sizes.width)) {
+    const TurnedTarget<T> target(to, count, plan.sizes.width, room.outputs);
+    product<By::columns>(queries, context, target.rows, up_to(count, kRows), plan.width / kWide<T>, plan.features,
+                         Into::set, ahead);
+    target.finish();
+  } else {
+    const TileTarget<T> target(to, count, plan.sizes.width, plan.past_caches<T>(), room.outputs);
+    product<By::columns>(context, queries, target.rows, plan.width, vectors_of<T>(count), plan.features,
+                         into_of(target), ahead);
+    target.finish();
+  }
+}
+
 // The outputs of one chunk.
 template <typename T>
 void attend(const LinearAttention<T>& call, const Plan& plan, const Place& place, int64_t part, const View<T>& out) {
   const int64_t features = plan.sizes.features, width = plan.sizes.width;
-  Room<T> room(plan.features * plan.width + (plan.features + plan.width) * kBlock);
-  T* context = room.take(plan.features * plan.width);
-  T* queries = room.take(plan.features * kBlock);
-  T* outputs = room.take(plan.width * kBlock);
-  pad_context(call.context + place.index * features * width, plan, context);
+  const AttendRoom<T> room(Room<T>(AttendRoom<T>::size(plan)), plan);
+  pad_context(call.context + place.index * features * width, plan, room.context);
   const T* total = call.normalizer + place.index * features;
   const Head<T> from = head_of(call.q, place.batch, place.head).from(plan.first(part));
   const Head<T> to = head_of(out, place.batch, place.head).from(plan.first(part));
   for (int64_t n = 0; n < plan.count(part); n += kBlock) {
-    const int64_t count = std::min(kBlock, plan.count(part) - n), vectors = vectors_of<T>(count);
-    load_tile(from.from(n), count, features, T(0), queries);
-    Ahead<T> ahead;
-    ahead.areas[0] = Ahead<T>::area(from.from(n + kBlock), features);
-    map_queries(call, total, vectors, queries);
-    product<By::columns>(context, plan.width, queries, kBlock, outputs, kBlock, plan.width, vectors, plan.features,
-                         false, ahead);
-    store_tile(outputs, count, width, plan.past_caches<T>(), to.from(n));
+    const int64_t count = std::min(kBlock, plan.count(part) - n);
+    Ahead ahead;
+    if (plan.beyond_cache<T>()) {
+      if (is_turned(to, width)) ahead.write(to.from(n), count, width);
+      ahead.read(from.from(n + kBlock), kBlock, features);
+    }
+    const Given<T> given = tile_of(from.from(n), count, features, T(0), room.queries);
+    map_queries(call, total, given, vectors_of<T>(count), room.queries, ahead);
+    attend_block(room, plan, count, to.from(n), ahead);
   }
   end_stream();
 }
@@ -66,7 +97,8 @@ void linear_attention_forward(const LinearAttention<T>& call, const View<T>& out
   const auto partials = uninitialized<T>(plan.heads * plan.parts * plan.stride);
   const auto sum = [&](int64_t head, int64_t part) {
     const Columns<T> columns = columns_of(call, plan, plan.place(head), part);
-    sum_part(columns, call.map != Map::elu1, plan, sums_at(partials.get(), plan, head, part), Room<T>(sum_room(plan)));
+    sum_part(columns, call.map != Map::elu1, plan, sums_at(partials.get(), plan, head, part),
+             SumRoom<T>(Room<T>(SumRoom<T>::size(plan)), plan));
   };
   expect_writes_to(out, call.sizes, call.sizes.width);
   if (plan.chunks <= 1) {  // few positions: to wait for all threads between the steps would cost more than it gains

@@ -22,14 +22,22 @@ struct Slopes {
 
 // The gradient in mapped queries `slopes`, through a softmax over features: scale * sigma * (g - sum sigma g).
 template <typename T>
-void softmax_queries(const T* sigma, int64_t vectors, int64_t features, T scale, T* slopes) {
-  for (int64_t j = 0; j < vectors; ++j) {
-    const T* s = sigma + j * kWide<T>;
-    T* g = slopes + j * kWide<T>;
-    Pack<T> sum{};
-    for (int64_t f = 0; f < features; ++f) sum.v += load(s + f * kBlock).v * load(g + f * kBlock).v;
-    for (int64_t f = 0; f < features; ++f) {
-      store(g + f * kBlock, Pack<T>{scale * load(s + f * kBlock).v * (load(g + f * kBlock).v - sum.v)});
+void softmax_queries(const T* sigma, int64_t vectors, int64_t features, T scale, const T* slopes,
+                     const TileTarget<T>& to, Ahead& ahead) {
+  Pack<T> sums[kBlock / kWide<T>] = {};
+  for (int64_t f = 0; f < features; ++f) {
+    for (int64_t j = 0; j < vectors; ++j) {
+      const int64_t at = f * kBlock + j * kWide<T>;
+      sums[j].v += load(sigma + at).v * load(slopes + at).v;
+    }
+  }
+  const bool streams = to.streams();
+  for (int64_t f = 0; f < features; ++f) {
+    for (int64_t j = 0; j < vectors; ++j) {
+      ahead.fetch();
+      const int64_t at = f * kBlock + j * kWide<T>;
+      const Pack<T> slope{scale * load(sigma + at).v * (load(slopes + at).v - sums[j].v)};
+      put(to.rows.data + f * to.rows.step + j * kWide<T>, slope, streams);
     }
   }
 }
@@ -40,20 +48,19 @@ inline Pack<T> elu1_slopes(const Pack<T>& mapped) {
 }
 
 // Of elu1: with phi the mapped queries, `slopes` C dO / s, s the divisors: h = -sum phi slopes / s is the gradient in
-// s; adds phi h to the lanes of z's gradient and makes `slopes` the gradient in the queries.
+// s; adds phi h to the lanes of z's gradient and writes the gradient in the queries.
 template <typename T>
-void elu1_queries(const T* phi, const T* inverse, const T* total, int64_t vectors, int64_t features, T* slopes,
-                  T* lanes) {
+void elu1_queries(const T* phi, const T* inverse, const T* total, int64_t vectors, int64_t features, const T* slopes,
+                  T* lanes, const Rows<T>& to) {
   for (int64_t j = 0; j < vectors; ++j) {
-    const T* p = phi + j * kWide<T>;
-    T* g = slopes + j * kWide<T>;
+    const T *p = phi + j * kWide<T>, *g = slopes + j * kWide<T>;
     Pack<T> sum{};
     for (int64_t f = 0; f < features; ++f) sum.v -= load(p + f * kBlock).v * load(g + f * kBlock).v;
     const Pack<T> h{sum.v * load(inverse + j * kWide<T>).v};
     for (int64_t f = 0; f < features; ++f) {
       const Pack<T> mapped = load(p + f * kBlock);
       store(lanes + f * kWide<T>, Pack<T>{load(lanes + f * kWide<T>).v + mapped.v * h.v});
-      store(g + f * kBlock,
+      store(to.data + f * to.step + j * kWide<T>,
             Pack<T>{(load(g + f * kBlock).v + total[f] * h.v) * elu1_slopes(mapped).v});
     }
   }
@@ -76,31 +83,45 @@ struct QueryRoom {
         turned(room.take(plan.width * kBlock)) {}
 };
 
-// The gradient in some queries, from `room.queries` and both forms of the outputs' gradient, to `room.slopes`; and what
-// they add to the lanes of z's gradient. Leaves queries and turned such that their product adds to the context's.
+// The outputs' gradient as a tile and turned.
 template <typename T>
-void query_slopes(const LinearAttention<T>& call, const Plan& plan, const T* total, int64_t count,
-                  const QueryRoom<T>& room) {
+struct BothForms {
+  Given<T> tile, turned;
+};
+
+template <typename T>
+BothForms<T> both_forms(const Head<T>& from, int64_t count, int64_t features, bool copied, const QueryRoom<T>& room) {
+  return {tile_of(from, count, features, T(0), room.grads, copied),
+          turned_of(from, count, features, room.turned, copied)};
+}
+
+// The gradient in some queries, from both forms of the outputs' gradient, to `to`; and what they add to the lanes of
+// z's gradient. Leaves the mapped queries in the room: their product with the turned gradient adds to the context's.
+template <typename T>
+void query_slopes(const LinearAttention<T>& call, const Plan& plan, const T* total, const Given<T>& queries,
+                  const BothForms<T>& grads, int64_t count, const QueryRoom<T>& room, const TileTarget<T>& to,
+                  Ahead& ahead) {
   const int64_t features = plan.sizes.features, vectors = vectors_of<T>(count);
+  const Rows<T> slopes{room.slopes, kBlock};
   T inverse[kBlock];
   if (call.map == Map::softmax) {
-    softmax_features(room.queries, vectors, features, T(1));
+    softmax_features(queries, room.queries, vectors, features, T(1), ahead);
   } else if (call.map == Map::elu1) {
-    elu1_tile(room.queries, vectors, features);
+    elu1_rows(queries, Rows<T>{room.queries, kBlock}, features, vectors, ahead);
     divisors(room.queries, total, vectors, features, inverse);
     scale_positions(room.grads, inverse, vectors, plan.width);
     for (int64_t n = 0; n < count; ++n) {
       for (int64_t e = 0; e < plan.width; ++e) room.turned[n * plan.width + e] *= inverse[n];
     }
   }
-  product<By::rows>(room.context, plan.width, room.grads, kBlock, room.slopes, kBlock, plan.features, vectors,
-                    plan.width, false);
+  product<By::rows>(Given<T>{room.context, plan.width}, grads.tile, slopes, plan.features, vectors, plan.width,
+                    Into::set, ahead);
   if (call.map == Map::softmax) {
-    softmax_queries(room.queries, vectors, features, call.scale, room.slopes);
+    softmax_queries(room.queries, vectors, features, call.scale, room.slopes, to, ahead);
   } else if (call.map == Map::scale) {
-    scale_tile(room.slopes, vectors, features, call.scale);
+    scale_rows(Given<T>{slopes.data, slopes.step}, to.rows, features, vectors, call.scale, ahead);
   } else {
-    elu1_queries(room.queries, inverse, total, vectors, features, room.slopes, room.lanes);
+    elu1_queries(room.queries, inverse, total, vectors, features, room.slopes, room.lanes, to.rows);
   }
 }
 
@@ -116,17 +137,24 @@ void differentiate_queries(const LinearAttention<T>& call, const LinearAttention
   const T* total = call.normalizer + place.index * features;
   const int64_t first = plan.first(part);
   const bool past = plan.past_caches<T>();
+  const Head<T> q = head_of(call.q, place.batch, place.head), out = head_of(grad.out, place.batch, place.head);
+  const Head<T> to = head_of(grad.q, place.batch, place.head);
   for (int64_t n = first; n < first + plan.count(part); n += kBlock) {
     const int64_t count = std::min(kBlock, first + plan.count(part) - n);
-    load_tile(head_of(call.q, place.batch, place.head).from(n), count, features, T(0), room.queries);
-    load_both(head_of(grad.out, place.batch, place.head).from(n), count, width, room.grads, room.turned);
-    Ahead<T> ahead;
-    ahead.areas[0] = Ahead<T>::area(head_of(call.q, place.batch, place.head).from(n + kBlock), features);
-    ahead.areas[1] = Ahead<T>::area(head_of(grad.out, place.batch, place.head).from(n + kBlock), width);
-    query_slopes(call, plan, total, count, room);
-    product<By::rows>(room.queries, kBlock, room.turned, plan.width, sums.context, plan.width, plan.features,
-                      plan.width / kWide<T>, count, true, ahead);
-    store_tile(room.slopes, count, features, past, head_of(grad.q, place.batch, place.head).from(n));
+    Ahead ahead;
+    if (plan.beyond_cache<T>()) {
+      if (is_turned(to, features)) ahead.write(to.from(n), count, features);
+      ahead.read(out.from(n + kBlock), kBlock, width);
+      ahead.read(q.from(n + kBlock), kBlock, features);
+    }
+    const bool kept = call.map == Map::scale;  // what is not mapped to the room
+    const Given<T> queries = tile_of(q.from(n), count, features, T(0), room.queries, kept);
+    const BothForms<T> grads = both_forms(out.from(n), count, width, call.map == Map::elu1, room);
+    const TileTarget<T> target(to.from(n), count, features, past, room.slopes);
+    query_slopes(call, plan, total, queries, grads, count, room, target, ahead);
+    product<By::rows>(Given<T>{room.queries, kBlock}, grads.turned, Rows<T>{sums.context, plan.width}, plan.features,
+                      plan.width / kWide<T>, count, Into::add, ahead);
+    target.finish();
   }
   end_stream();
   for (int64_t f = 0; f < features; ++f) sums.total[f] = sum_of(load(room.lanes + f * kWide<T>));
@@ -154,14 +182,30 @@ void merge_slopes(const LinearAttention<T>& call, const Plan& plan, T* partials,
   }
 }
 
-// `slopes` is dC v: the gradient in mapped keys less `shift`, times the map's derivative. 0 for what the mask hides.
+// `slopes` is dC v: the gradient in mapped keys less `shift`, times the map's derivative.
 template <typename T>
-void key_slopes(const T* mapped, bool elu1, const T* shift, int64_t vectors, int64_t features, T* slopes) {
+void key_slopes(const T* mapped, bool elu1, const T* shift, int64_t vectors, int64_t features, const T* slopes,
+                const TileTarget<T>& to) {
+  const bool streams = to.streams();
   for (int64_t f = 0; f < features; ++f) {
     for (int64_t j = 0; j < vectors; ++j) {
       const int64_t at = f * kBlock + j * kWide<T>;
       const Pack<T> y = load(mapped + at), slope = elu1 ? elu1_slopes(y) : y;
-      store(slopes + at, Pack<T>{slope.v * (load(slopes + at).v - shift[f])});
+      const Pack<T> result{slope.v * (load(slopes + at).v - shift[f])};
+      put(to.rows.data + f * to.rows.step + j * kWide<T>, result, streams);
+    }
+  }
+}
+
+// The same of turned keys.
+template <typename T>
+void key_slopes_turned(const T* mapped, bool elu1, const T* shift, int64_t count, int64_t features, const T* slopes,
+                       const Rows<T>& to) {
+  for (int64_t n = 0; n < count; ++n) {
+    for (int64_t f = 0; f < features; f += kWide<T>) {
+      const int64_t at = n * features + f;
+      const Pack<T> y = load(mapped + at), slope = elu1 ? elu1_slopes(y) : y;
+      store(to.data + n * to.step + f, Pack<T>{slope.v * (load(slopes + at).v - load(shift + f).v)});
     }
   }
 }
@@ -181,39 +225,102 @@ Targets<T> targets_of(const LinearAttentionGradients<T>& grad, const Plan& plan,
   return {head_of(grad.k, place.batch, place.head).from(first), head_of(grad.v, place.batch, place.head).from(first)};
 }
 
-// Gradients of one part's keys and values.
+// Tiles of a task that differentiates keys, and dC turned.
 template <typename T>
-void differentiate_keys(const LinearAttention<T>& call, const Columns<T>& part, const Targets<T>& to, const Plan& plan,
-                        int64_t head, const Slopes<T>& slopes) {
+struct KeyRoom {
+  T *keys, *key_grads, *values, *value_grads, *turned;
+
+  static int64_t size(const Plan& plan) {
+    return 2 * (plan.features + plan.width) * kBlock + plan.features * plan.width;
+  }
+  KeyRoom(Room<T> room, const Plan& plan)
+      : keys(room.take(plan.features * kBlock)),
+        key_grads(room.take(plan.features * kBlock)),
+        values(room.take(plan.width * kBlock)),
+        value_grads(room.take(plan.width * kBlock)),
+        turned(room.take(plan.features * plan.width)) {}
+};
+
+// What the gradients of keys and values come from, for one head: dC, what is subtracted, and the keys' normalizer.
+template <typename T>
+struct KeySlopes {
+  bool elu1;
+  const T *context, *shift, *normalizer;
+};
+
+// Gradients of a block's keys and values, whatever the mask.
+template <typename T>
+void differentiate_block(const Columns<T>& here, int64_t count, const Targets<T>& to, const Plan& plan,
+                         const KeySlopes<T>& slopes, const KeyRoom<T>& room, Ahead& ahead) {
+  const int64_t features = plan.sizes.features, width = plan.sizes.width, vectors = vectors_of<T>(count);
+  const bool past = plan.past_caches<T>();
+  const Given<T> given = tile_of(here.k, count, features, T(0), room.keys);
+  const Given<T> values = tile_of(here.v, count, width, T(0), room.values);
+  const Given<T> context{slopes.context, plan.width}, keys{room.keys, kBlock};
+  const Rows<T> mapped{room.keys, kBlock};
+  if (slopes.elu1) {
+    elu1_rows(given, mapped, features, vectors, ahead);
+  } else {
+    exp_below(given, mapped, features, vectors, slopes.normalizer, ahead);
+  }
+  product<By::rows>(context, values, Rows<T>{room.key_grads, kBlock}, plan.features, vectors, plan.width, Into::set,
+                    ahead);
+  const TileTarget<T> to_v(to.v, count, width, past, room.value_grads);
+  product<By::columns>(context, keys, to_v.rows, plan.width, vectors, plan.features, into_of(to_v), ahead);
+  const TileTarget<T> to_k(to.k, count, features, past, room.key_grads);
+  key_slopes(room.keys, slopes.elu1, slopes.shift, vectors, features, room.key_grads, to_k);
+  to_k.finish();
+  to_v.finish();
+}
+
+// The same with turned keys and values, where all four lie so.
+template <typename T>
+void differentiate_turned_block(const Columns<T>& here, int64_t count, const Targets<T>& to, const Plan& plan,
+                                const KeySlopes<T>& slopes, const KeyRoom<T>& room, Ahead& ahead) {
+  const int64_t features = plan.features, width = plan.width, rows = up_to(count, kRows);
+  const Given<T> given{here.k.data, here.k.position}, keys{room.keys, features};
+  const Given<T> values = turned_of(here.v, count, width, room.values, rows > count);
+  const Rows<T> mapped{room.keys, features};
+  if (slopes.elu1) {
+    elu1_rows(given, mapped, count, features / kWide<T>, ahead);
+  } else {
+    exp_below_turned(given, mapped, count, features / kWide<T>, slopes.normalizer, ahead);
+  }
+  product<By::rows>(values, Given<T>{room.turned, features}, Rows<T>{room.key_grads, features}, rows,
+                    features / kWide<T>, width, Into::set, ahead);
+  const TurnedTarget<T> to_v(to.v, count, width, room.value_grads);
+  product<By::rows>(keys, Given<T>{slopes.context, width}, to_v.rows, rows, width / kWide<T>, features, Into::set,
+                    ahead);
+  to_v.finish();
+  key_slopes_turned(room.keys, slopes.elu1, slopes.shift, count, features, room.key_grads,
+                    Rows<T>{to.k.data, to.k.position});
+}
+
+// Gradients of one part's keys and values. 0 for what the mask hides.
+template <typename T>
+void differentiate_keys(const Columns<T>& part, const Targets<T>& to, const Plan& plan, const KeySlopes<T>& slopes) {
   const int64_t features = plan.sizes.features, width = plan.sizes.width;
-  const bool elu1 = call.map == Map::elu1, past = plan.past_caches<T>();
-  Room<T> room(2 * (plan.features + plan.width) * kBlock);
-  T *keys = room.take(plan.features * kBlock), *key_grads = room.take(plan.features * kBlock);
-  T *values = room.take(plan.width * kBlock), *value_grads = room.take(plan.width * kBlock);
+  const KeyRoom<T> room(Room<T>(KeyRoom<T>::size(plan)), plan);
+  const bool turned = is_turned(part.k, features) && is_turned(part.v, width) && is_turned(to.k, features) &&
+                      is_turned(to.v, width);
+  if (turned) turn(slopes.context, plan.width, features, width, room.turned, features, width);
   for (int64_t n = 0; n < part.count; n += kBlock) {
     const Columns<T> here = part.from(n);
-    const int64_t count = std::min(kBlock, part.count - n), vectors = vectors_of<T>(count);
-    load_tile(here.k, count, features, T(0), keys);
-    load_tile(here.v, count, width, T(0), values);
-    hide(here.mask, count, features, -std::numeric_limits<T>::infinity(), keys);
-    hide(here.mask, count, width, T(0), values);
-    Ahead<T> ahead;
-    ahead.areas[0] = Ahead<T>::area(here.k.from(kBlock), features);
-    ahead.areas[1] = Ahead<T>::area(here.v.from(kBlock), width);
-    if (elu1) {
-      elu1_tile(keys, vectors, features);
-    } else {
-      exp_below(keys, vectors, features, call.normalizer + head * features);
+    const Targets<T> there{to.k.from(n), to.v.from(n)};
+    const int64_t count = std::min(kBlock, part.count - n);
+    Ahead ahead;
+    if (plan.beyond_cache<T>()) {
+      if (turned) ahead.write(there.k, count, features), ahead.write(there.v, count, width);
+      ahead.read(here.v.from(kBlock), kBlock, width);
+      ahead.read(here.k.from(kBlock), kBlock, features);
     }
-    product<By::rows>(slopes.context(head), plan.width, values, kBlock, key_grads, kBlock, plan.features, vectors,
-                      plan.width, false);
-    product<By::columns>(slopes.context(head), plan.width, keys, kBlock, value_grads, kBlock, plan.width, vectors,
-                         plan.features, false, ahead);
-    key_slopes(keys, elu1, slopes.shift(plan, head), vectors, features, key_grads);
-    hide(here.mask, count, features, T(0), key_grads);
-    hide(here.mask, count, width, T(0), value_grads);
-    store_tile(key_grads, count, features, past, to.k.from(n));
-    store_tile(value_grads, count, width, past, to.v.from(n));
+    if (turned) {
+      differentiate_turned_block(here, count, there, plan, slopes, room, ahead);
+    } else {
+      differentiate_block(here, count, there, plan, slopes, room, ahead);
+    }
+    hide(here.mask, count, features, T(0), there.k);
+    hide(here.mask, count, width, T(0), there.v);
   }
   end_stream();
 }
@@ -230,8 +337,9 @@ void linear_attention_backward(const LinearAttention<T>& call, const LinearAtten
   };
   const auto keys = [&](int64_t head, int64_t part) {
     const Place place = plan.place(head);
-    differentiate_keys(call, columns_of(call, plan, place, part), targets_of(grad, plan, place, part), plan, head,
-                       slopes);
+    differentiate_keys(columns_of(call, plan, place, part), targets_of(grad, plan, place, part), plan,
+                       KeySlopes<T>{call.map == Map::elu1, slopes.context(head), slopes.shift(plan, head),
+                                    call.normalizer + head * plan.sizes.features});
   };
   expect_writes_to(grad.q, call.sizes, call.sizes.features);
   expect_writes_to(grad.k, call.sizes, call.sizes.features);

@@ -105,8 +105,10 @@ struct Block {
     hide(mask(), count, features, -std::numeric_limits<T>::infinity(), room.k);
     hide(mask(), count, plan.sizes.width, T(0), room.v);
     hide_turned(mask(), count, plan.sizes.width, room.v_turned);
-    elu1_tile(room.q, vectors(), features);
-    elu1_tile(room.k, vectors(), features);
+    Ahead nothing;
+    for (T* tile : {room.q, room.k}) {
+      elu1_rows(Given<T>{tile, kBlock}, Rows<T>{tile, kBlock}, features, vectors(), nothing);
+    }
   }
 
   // to (+)= A B for a square of positions: A by its columns.
@@ -247,7 +249,7 @@ void starts(const LinearAttention<T>& call, const Plan& plan, T* partials) {
   parallel_for(plan.heads * plan.parts, call.threads, [&](int64_t task) {
     const int64_t head = task / plan.parts, part = task % plan.parts;
     sum_part(columns_of(call, plan, plan.place(head), part), false, plan, sums_at(partials, plan, head, part),
-             Room<T>(sum_room(plan)));
+             SumRoom<T>(Room<T>(SumRoom<T>::size(plan)), plan));
   });
   parallel_for(plan.heads, call.threads, [&](int64_t head) { run_forward(call, plan, partials, head); });
 }

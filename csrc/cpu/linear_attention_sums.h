@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "cpu/linear_attention.h"
-#include "cpu/linear_attention_tiles.h"
+#include "cpu/linear_attention_products.h"
 #include "cpu/pages.h"
 
 namespace iqazoo::cpu::tiles {
@@ -44,6 +44,11 @@ struct Plan {
   template <typename T>
   bool past_caches() const {
     return heads * sizes.positions * std::max(features, width) * static_cast<int64_t>(sizeof(T)) >= (int64_t(8) << 20);
+  }
+  // Whether it is larger than what the cache beside a core keeps of it.
+  template <typename T>
+  bool beyond_cache() const {
+    return heads * sizes.positions * std::max(features, width) * static_cast<int64_t>(sizeof(T)) >= (int64_t(1) << 20);
   }
   bool is_memory(int64_t part) const { return part == chunks; }
 };
@@ -89,30 +94,34 @@ Columns<T> columns_of(const LinearAttention<T>& call, const Plan& plan, const Pl
   return all.from(plan.first(part));
 }
 
-// Raises the shift of one feature to `most`, and scales down what was summed so far.
+// Raises the shift of one feature to `most`, and scales down what was summed so far: a row of the context, and `count`
+// parts of the total.
 template <typename T>
-void rescale(T most, int64_t width, T* shift, T* context, T* lanes) {
+void rescale(T most, int64_t width, T* shift, T* context, T* total, int64_t count) {
   const T factor = std::exp(*shift - most);
   for (int64_t e = 0; e < width; ++e) context[e] *= factor;
-  for (int64_t lane = 0; lane < kWide<T>; ++lane) lanes[lane] *= factor;
+  for (int64_t i = 0; i < count; ++i) total[i] *= factor;
   *shift = most;
 }
 
 // Keys become exp(k - shift), with the greatest key so far as shift, which the sums follow.
 template <typename T>
-void map_and_sum(T* keys, int64_t vectors, const Plan& plan, const Sums<T>& sums, T* lanes) {
+void map_and_sum(const Given<T>& from, T* keys, int64_t vectors, const Plan& plan, const Sums<T>& sums, T* lanes,
+                 Ahead& ahead) {
   for (int64_t f = 0; f < plan.sizes.features; ++f) {
-    T* row = keys + f * kBlock;
+    const T* row = from.data + f * from.step;
     Pack<T> most = load(row);
     for (int64_t j = 1; j < vectors; ++j) most = greater(load(row + j * kWide<T>), most);
     const T greatest = greatest_of(most);
     T* lane = lanes + f * kWide<T>;
-    if (greatest > sums.most[f]) rescale(greatest, plan.width, sums.most + f, sums.context + f * plan.width, lane);
+    T* context = sums.context + f * plan.width;
+    if (greatest > sums.most[f]) rescale(greatest, plan.width, sums.most + f, context, lane, kWide<T>);
     const T shift = sums.most[f] == -std::numeric_limits<T>::infinity() ? T(0) : sums.most[f];  // -inf - -inf is NaN
     Pack<T> sum = load(lane);
     for (int64_t j = 0; j < vectors; ++j) {
+      ahead.fetch();
       const Pack<T> y = exp_of(Pack<T>{load(row + j * kWide<T>).v - shift});
-      store(row + j * kWide<T>, y);
+      store(keys + f * kBlock + j * kWide<T>, y);
       sum.v += y.v;
     }
     store(lane, sum);
@@ -128,40 +137,101 @@ void add_rows(const T* tile, int64_t vectors, int64_t features, T* lanes) {
   }
 }
 
-// The sums over the keys of one part. `room` gives kPad lanes a feature and two tiles.
+// The greatest of `count` vectors, and of `most`.
 template <typename T>
-void sum_part(const Columns<T>& part, bool softmax, const Plan& plan, const Sums<T>& sums, Room<T> room) {
+inline void greatest_row(const Given<T>& from, int64_t count, Pack<T>& most) {
+  Pack<T> more[4] = {most, most, most, most};  // one would wait for itself
+  int64_t n = 0;
+  for (; n + 4 <= count; n += 4) {
+    for (int i = 0; i < 4; ++i) more[i] = greater(load(from.data + (n + i) * from.step), more[i]);
+  }
+  for (; n < count; ++n) more[0] = greater(load(from.data + n * from.step), more[0]);
+  most = greater(greater(more[0], more[1]), greater(more[2], more[3]));
+}
+
+// As map_and_sum, of turned keys: kWide features at once.
+template <typename T>
+void map_and_sum_turned(const Given<T>& from, T* keys, int64_t count, const Plan& plan, const Sums<T>& sums,
+                        Ahead& ahead) {
+  const T least = -std::numeric_limits<T>::infinity();
+  for (int64_t f = 0; f < plan.features; f += kWide<T>) {
+    const Given<T> column{from.data + f, from.step};
+    Pack<T> most = load(sums.most + f);
+    greatest_row(column, count, most);
+    for (int64_t i = 0; i < kWide<T>; ++i) {
+      T *shift = sums.most + f + i, *context = sums.context + (f + i) * plan.width;
+      if (most.v[i] > *shift) rescale(most.v[i], plan.width, shift, context, sums.total + f + i, 1);
+    }
+    const Pack<T> shift{most.v == least ? Pack<T>{}.v : most.v};  // -inf - -inf is NaN
+    Pack<T> sum = load(sums.total + f);
+    for (int64_t n = 0; n < count; ++n) {
+      ahead.fetch();
+      const Pack<T> y = exp_of(Pack<T>{load(column.data + n * column.step).v - shift.v});
+      store(keys + n * plan.features + f, y);
+      sum.v += y.v;
+    }
+    store(sums.total + f, sum);
+  }
+}
+
+// Tiles and lanes of a task that sums.
+template <typename T>
+struct SumRoom {
+  T *lanes, *keys, *values;
+
+  static int64_t size(const Plan& plan) { return plan.features * kPad + (plan.features + plan.width) * kBlock; }
+  SumRoom(Room<T> room, const Plan& plan)
+      : lanes(room.take(plan.features * kPad)),
+        keys(room.take(plan.features * kBlock)),
+        values(room.take(plan.width * kBlock)) {}
+};
+
+// Adds the keys and values of a block to the sums.
+template <typename T>
+void sum_block(const Columns<T>& here, int64_t count, bool softmax, const Plan& plan, const Sums<T>& sums,
+               const SumRoom<T>& room, Ahead& ahead) {
+  const int64_t features = plan.sizes.features, vectors = vectors_of<T>(count);
+  const T hidden = -std::numeric_limits<T>::infinity();
+  const bool masked = here.mask != nullptr;
+  const Given<T> values = turned_of(here.v, count, plan.sizes.width, room.values, masked);
+  hide_turned(here.mask, count, plan.sizes.width, room.values);
+  const Rows<T> to{sums.context, plan.width};
+  if (softmax && !masked && is_turned(here.k, features)) {
+    map_and_sum_turned(Given<T>{here.k.data, here.k.position}, room.keys, count, plan, sums, ahead);
+    product<By::columns>(Given<T>{room.keys, plan.features}, values, to, plan.features, plan.width / kWide<T>, count,
+                         Into::add, ahead);
+    return;
+  }
+  const Given<T> keys = tile_of(here.k, count, features, hidden, room.keys, masked);
+  hide(here.mask, count, features, hidden, room.keys);
+  if (softmax) {
+    map_and_sum(keys, room.keys, vectors, plan, sums, room.lanes, ahead);
+  } else {
+    elu1_rows(keys, Rows<T>{room.keys, kBlock}, features, vectors, ahead);
+    add_rows(room.keys, vectors, features, room.lanes);
+  }
+  product<By::rows>(Given<T>{room.keys, kBlock}, values, to, plan.features, plan.width / kWide<T>, count, Into::add,
+                    ahead);
+}
+
+// The sums over the keys of one part.
+template <typename T>
+void sum_part(const Columns<T>& part, bool softmax, const Plan& plan, const Sums<T>& sums, const SumRoom<T>& room) {
   const int64_t features = plan.sizes.features;
-  T* lanes = room.take(plan.features * kPad);
-  T* keys = room.take(plan.features * kBlock);
-  T* values = room.take(plan.width * kBlock);
-  std::fill_n(lanes, plan.features * kPad, T(0));
+  std::fill_n(room.lanes, plan.features * kPad, T(0));
   std::fill_n(sums.context, plan.features * plan.width, T(0));
+  std::fill_n(sums.total, plan.features, T(0));
   std::fill_n(sums.most, plan.features, -std::numeric_limits<T>::infinity());
   for (int64_t n = 0; n < part.count; n += kBlock) {
     const Columns<T> here = part.from(n);
-    const int64_t count = std::min(kBlock, part.count - n), vectors = vectors_of<T>(count);
-    load_tile(here.k, count, features, -std::numeric_limits<T>::infinity(), keys);
-    load_turned(here.v, count, plan.sizes.width, values);
-    hide(here.mask, count, features, -std::numeric_limits<T>::infinity(), keys);
-    hide_turned(here.mask, count, plan.sizes.width, values);
-    Ahead<T> ahead;
-    ahead.areas[0] = Ahead<T>::area(here.k.from(kBlock), features);
-    ahead.areas[1] = Ahead<T>::area(here.v.from(kBlock), plan.sizes.width);
-    if (softmax) {
-      map_and_sum(keys, vectors, plan, sums, lanes);
-    } else {
-      elu1_tile(keys, vectors, features);
-      add_rows(keys, vectors, features, lanes);
+    Ahead ahead;
+    if (plan.beyond_cache<T>()) {
+      ahead.read(here.v.from(kBlock), kBlock, plan.sizes.width);
+      ahead.read(here.k.from(kBlock), kBlock, features);
     }
-    product<By::rows>(keys, kBlock, values, plan.width, sums.context, plan.width, plan.features,
-                      plan.width / kWide<T>, count, true, ahead);
+    sum_block(here, std::min(kBlock, part.count - n), softmax, plan, sums, room, ahead);
   }
-  for (int64_t f = 0; f < features; ++f) sums.total[f] = sum_of(load(lanes + f * kWide<T>));
-}
-
-inline int64_t sum_room(const Plan& plan) {
-  return plan.features * kPad + (plan.features + plan.width) * kBlock;
+  for (int64_t f = 0; f < features; ++f) sums.total[f] += sum_of(load(room.lanes + f * kWide<T>));
 }
 
 // Adds up the parts of one feature into `row`; gives back the normalizer: log of the sum for softmax, which also

@@ -1,6 +1,6 @@
-// Tiles of linear attention: a few positions of one head, all features, in the cache. Both layouts become one here, so
-// results do not depend on it. A tile is [features][kBlock], positions adjacent; a turned one [positions][features].
-// Features are padded to a multiple of kPad with zeros, positions to one of the vectors' lanes.
+// Tiles of linear attention: a few positions of one head, all features, in the cache. A tile is [features][kBlock],
+// positions adjacent; a turned one [positions][features]. Features are padded to a multiple of kPad with zeros,
+// positions to one of the vectors' lanes. Memory that has a tile's form is used where it lies.
 #pragma once
 
 #include <algorithm>
@@ -10,33 +10,14 @@
 #include <limits>
 #include <new>
 
-#include "common/linear_attention.h"
+#include "cpu/linear_attention_head.h"
 #include "cpu/wide.h"
 
 namespace iqazoo::cpu::tiles {
 
-constexpr int64_t kBlock = 64;
-constexpr int64_t kPad = 16;  // no fewer than the lanes of the widest vector, and a multiple of kRows
-
-inline int64_t padded(int64_t features) { return (features + kPad - 1) / kPad * kPad; }
-
 template <typename T>
 inline int64_t vectors_of(int64_t count) {
   return (count + kWide<T> - 1) / kWide<T>;
-}
-
-// Where the positions of one head lie. One of the strides is 1.
-template <typename T>
-struct Head {
-  T* data;
-  int64_t position, feature;
-
-  Head from(int64_t first) const { return {data + first * position, position, feature}; }
-};
-
-template <typename T>
-inline Head<T> head_of(const linear_attention::View<T>& view, int64_t batch, int64_t head) {
-  return {view.data + batch * view.batch + head * view.head, view.position, view.feature};
 }
 
 // Memory for the tiles of one task. Each thread keeps its own, for the next task and the next call.
@@ -152,7 +133,8 @@ inline void copy_out(const T* from, int64_t count, bool past_caches, T* to) {
   copy_row(from + i, count - i, to + i);
 }
 
-// Writes the first `count` positions of a tile; `past_caches` where the whole tensor is too large for them.
+// Writes the first `count` positions of a tile; `past_caches` where the whole tensor is too large for them. Positions
+// in rows one after the other stay: fresh memory is in the caches already, as the system has just filled it with zeros.
 template <typename T>
 void store_tile(const T* tile, int64_t count, int64_t features, bool past_caches, const Head<T>& to) {
   constexpr int64_t n = kWide<T>;
@@ -167,7 +149,7 @@ void store_tile(const T* tile, int64_t count, int64_t features, bool past_caches
       transpose(square);
       for (int64_t i = 0; i < std::min(n, count - p); ++i) {
         const T* row = reinterpret_cast<const T*>(&square[i]);
-        copy_out(row, std::min(n, features - f), past_caches, to.data + (p + i) * to.position + f);
+        copy_row(row, std::min(n, features - f), to.data + (p + i) * to.position + f);
       }
     }
   }
@@ -181,6 +163,14 @@ void hide(const bool* mask, int64_t count, int64_t features, T value, T* tile) {
   }
 }
 
+// The same in memory.
+template <typename T>
+void hide(const bool* mask, int64_t count, int64_t features, T value, const Head<T>& head) {
+  for (int64_t n = 0; mask != nullptr && n < count; ++n) {
+    for (int64_t f = 0; !mask[n] && f < features; ++f) head.data[n * head.position + f * head.feature] = value;
+  }
+}
+
 template <typename T>
 void hide_turned(const bool* mask, int64_t count, int64_t features, T* turned) {
   for (int64_t n = 0; mask != nullptr && n < count; ++n) {
@@ -188,145 +178,82 @@ void hide_turned(const bool* mask, int64_t count, int64_t features, T* turned) {
   }
 }
 
-// The memory that the next tiles will be loaded from, to be fetched while these are computed with: hardware follows
-// neither as many rows nor from page to page. Addresses past the end do no harm.
+// A tile, turned or not, or memory of its form: `step` numbers from row to row.
 template <typename T>
-struct Ahead {
-  struct Area {
-    const char* data = nullptr;
-    int64_t step = 0, rows = 0, bytes = 0;
-  };
-  Area areas[2];
+struct Rows {
+  T* data;
+  int64_t step;
+};
 
-  Ahead() = default;
-  static Area area(const Head<T>& from, int64_t features) {
-    const auto* data = reinterpret_cast<const char*>(from.data);
-    constexpr auto size = static_cast<int64_t>(sizeof(T));
-    if (from.position == 1) return {data, from.feature * size, features, kBlock * size};
-    return {data, from.position * size, kBlock, features * size};
+template <typename T>
+using Given = Rows<const T>;
+
+// Whether memory has the form of a whole tile, or of a turned one.
+template <typename T>
+inline bool is_tile(const Head<T>& head, int64_t count, int64_t features) {
+  return head.position == 1 && count == kBlock && features == padded(features);
+}
+
+template <typename T>
+inline bool is_turned(const Head<T>& head, int64_t features) {
+  return head.feature == 1 && features == padded(features);
+}
+
+// As load_tile and load_turned, but memory of that form is copied to `room` only where `copied`: to be written to.
+template <typename T>
+Given<T> tile_of(const Head<T>& from, int64_t count, int64_t features, T rest, T* room, bool copied = false) {
+  if (!copied && is_tile(from, count, features)) return {from.data, from.feature};
+  load_tile(from, count, features, rest, room);
+  return {room, kBlock};
+}
+
+template <typename T>
+Given<T> turned_of(const Head<T>& from, int64_t count, int64_t features, T* room, bool copied = false) {
+  if (!copied && is_turned(from, features)) return {from.data, from.position};
+  load_turned(from, count, features, room);
+  return {room, padded(features)};
+}
+
+inline int64_t up_to(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+// Where rows of results go: straight to memory that has their form, or to `room`, from where `finish` takes them.
+template <typename T>
+struct TileTarget {
+  Head<T> to;
+  int64_t count, features;
+  bool past_caches, straight;
+  Rows<T> rows;
+
+  TileTarget(const Head<T>& to, int64_t count, int64_t features, bool past_caches, T* room)
+      : to(to), count(count), features(features), past_caches(past_caches), straight(is_tile(to, count, features)),
+        rows(straight ? Rows<T>{to.data, to.feature} : Rows<T>{room, kBlock}) {}
+
+  // Whether results may pass the caches: whole vectors to aligned rows.
+  bool streams() const {
+    return straight && past_caches && can_stream(to.data) && to.feature % kWide<T> == 0;
   }
-
-  // Fetches the part `i` of `of`.
-  void fetch(int64_t i, int64_t of) const {
-    for (const Area& area : areas) {
-      for (int64_t row = area.rows * i / of; row < area.rows * (i + 1) / of; ++row) {
-        for (int64_t at = 0; at < area.bytes; at += 64) __builtin_prefetch(area.data + row * area.step + at, 0, 2);
-      }
-    }
+  void finish() const {
+    if (!straight) store_tile(rows.data, count, features, past_caches, to);
   }
 };
 
-// Products. A is a(i, k), given by rows (a[i * step + k]) or by columns (a[i + k * step]); B has rows b[k].
-
-enum class By { rows, columns };
-
-#if defined(__AVX512F__)
-constexpr int kRows = 8;  // 16 sums and 2 rows of B in 32 registers
-#else
-constexpr int kRows = 4;  // 8 sums and 2 rows of B in 16 registers
-#endif
-
-template <By by, int J, typename T>
-inline void product_block(const T* __restrict__ a, int64_t a_step, const T* __restrict__ b, int64_t b_step,
-                          T* __restrict__ to, int64_t to_step, int64_t depth, bool add) {
-  Pack<T> sums[kRows][J];
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < J; ++j) sums[i][j] = add ? load(to + i * to_step + j * kWide<T>) : Pack<T>{};
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    Pack<T> row[J];
-    for (int j = 0; j < J; ++j) row[j] = load(b + k * b_step + j * kWide<T>);
-    for (int i = 0; i < kRows; ++i) {
-      const T factor = by == By::rows ? a[i * a_step + k] : a[i + k * a_step];
-      for (int j = 0; j < J; ++j) sums[i][j].v += factor * row[j].v;
-    }
-  }
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < J; ++j) store(to + i * to_step + j * kWide<T>, sums[i][j]);
-  }
-}
-
-// to (+)= A B for `rows` rows, a multiple of kRows, and `vectors` vectors of columns.
-template <By by, typename T>
-void product(const T* a, int64_t a_step, const T* b, int64_t b_step, T* to, int64_t to_step, int64_t rows,
-             int64_t vectors, int64_t depth, bool add, const Ahead<T>& ahead = {}) {
-  const int64_t blocks = rows / kRows * ((vectors + 1) / 2);
-  int64_t block = 0;
-  for (int64_t j = 0; j < vectors; j += 2) {
-    for (int64_t i = 0; i < rows; i += kRows) {
-      ahead.fetch(block++, blocks);
-      const T* part = by == By::rows ? a + i * a_step : a + i;
-      T* out = to + i * to_step + j * kWide<T>;
-      if (j + 1 < vectors) {
-        product_block<by, 2>(part, a_step, b + j * kWide<T>, b_step, out, to_step, depth, add);
-      } else {
-        product_block<by, 1>(part, a_step, b + j * kWide<T>, b_step, out, to_step, depth, add);
-      }
-    }
-  }
-}
-
-// Maps, of whole tiles in place.
-
-template <int J, typename T>
-inline void softmax_columns(T* tile, int64_t features, T scale) {
-  Pack<T> most[J], sum[J];
-  for (int j = 0; j < J; ++j) most[j] = load(tile + j * kWide<T>), sum[j] = Pack<T>{};
-  for (int64_t f = 1; f < features; ++f) {
-    for (int j = 0; j < J; ++j) most[j] = greater(load(tile + f * kBlock + j * kWide<T>), most[j]);
-  }
-  for (int64_t f = 0; f < features; ++f) {
-    for (int j = 0; j < J; ++j) {
-      T* at = tile + f * kBlock + j * kWide<T>;
-      const Pack<T> y = exp_of(Pack<T>{load(at).v - most[j].v});
-      store(at, y);
-      sum[j].v += y.v;
-    }
-  }
-  for (int j = 0; j < J; ++j) sum[j].v = scale / sum[j].v;
-  for (int64_t f = 0; f < features; ++f) {
-    for (int j = 0; j < J; ++j) {
-      T* at = tile + f * kBlock + j * kWide<T>;
-      store(at, Pack<T>{load(at).v * sum[j].v});
-    }
-  }
-}
-
-// exp(x - greatest over features), divided by its sum and multiplied by `scale`.
+// The same for turned rows.
 template <typename T>
-void softmax_features(T* tile, int64_t vectors, int64_t features, T scale) {
-  int64_t j = 0;
-  for (; j + 4 <= vectors; j += 4) softmax_columns<4>(tile + j * kWide<T>, features, scale);
-  for (; j < vectors; ++j) softmax_columns<1>(tile + j * kWide<T>, features, scale);
-}
+struct TurnedTarget {
+  Head<T> to;
+  int64_t count, features;
+  bool straight;
+  Rows<T> rows;
 
-template <typename T>
-void scale_tile(T* tile, int64_t vectors, int64_t features, T scale) {
-  for (int64_t f = 0; f < features; ++f) {
-    for (int64_t j = 0; j < vectors * kWide<T>; ++j) tile[f * kBlock + j] *= scale;
-  }
-}
+  TurnedTarget(const Head<T>& to, int64_t count, int64_t features, T* room)
+      : to(to), count(count), features(features), straight(count == kBlock),
+        rows(straight ? Rows<T>{to.data, to.position} : Rows<T>{room, features}) {}
 
-template <typename T>
-void elu1_tile(T* tile, int64_t vectors, int64_t features) {
-  for (int64_t f = 0; f < features; ++f) {
-    for (int64_t j = 0; j < vectors; ++j) {
-      T* at = tile + f * kBlock + j * kWide<T>;
-      const Pack<T> x = load(at), y = exp_of(x);
-      store(at, Pack<T>{x.v > T(0) ? x.v + T(1) : y.v});
+  void finish() const {
+    for (int64_t n = 0; !straight && n < count; ++n) {
+      copy_row(rows.data + n * features, features, to.data + n * to.position);
     }
   }
-}
-
-// exp(x - shift[feature]).
-template <typename T>
-void exp_below(T* tile, int64_t vectors, int64_t features, const T* shift) {
-  for (int64_t f = 0; f < features; ++f) {
-    for (int64_t j = 0; j < vectors; ++j) {
-      T* at = tile + f * kBlock + j * kWide<T>;
-      store(at, exp_of(Pack<T>{load(at).v - shift[f]}));
-    }
-  }
-}
+};
 
 }  // namespace iqazoo::cpu::tiles

@@ -44,9 +44,13 @@ def values_and_gradients(function, qkv, options, **more):
 
 
 def check(got, want, tolerance):
-    """The result and the gradients in q, k, v and the memory, whose few columns share the scale of those in k and v."""
+    """The result and the gradients in q, k, v and the memory.
+
+    Those in keys and queries are differences: with few columns they may be small beside what was subtracted.
+    """
     assert len(got) == len(want)
     scales = [b.abs().nan_to_num(0).max().item() if b.numel() else 0.0 for b in want]
+    scales = [max(scale, 1e-2 * max(scales)) for scale in scales]
     scales[4:] = map(max, scales[4:], scales[2:4])
     for a, b, scale in zip(got, want, scales, strict=True):
         assert a.shape == b.shape
@@ -114,21 +118,25 @@ def test_fuzz(backend, shape, columns, masked, layout, options, dtype, seed):
     check_against_reference(qkv, more, backend, 3 * TOLERANCE[dtype], **options)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(2, 2, 600, 40, 24), (2, 2, 600, 32, 64)], ids=str)
 @pytest.mark.parametrize("options", [*MAPS, ELU1 | {"causal": True}], ids=str)
 @pytest.mark.parametrize("backend", CPU)
-def test_the_layout_changes_no_bit(backend, options):
-    qkv, more = make((2, 2, 600, 40, 24), columns=3, masked=True)
+def test_the_layout_changes_nothing_but_rounding(backend, options, shape, masked):
+    """Whole blocks of whole vectors are read where they lie, each layout in its own order."""
+    qkv, more = make(shape, columns=3, masked=masked)
     want = values_and_gradients(linear_attention, qkv, more, backend=backend, **options)
     turned = [x.mT.contiguous() for x in qkv]
     memory = tuple(m.mT.contiguous() for m in more["memory"])
     changed = more | {"memory": memory, "layout": "bhdn"}
     got = values_and_gradients(linear_attention, turned, changed, backend=backend, **options)
     weights = torch.linspace(-1, 1, want[0].numel(), dtype=torch.float64).view(want[0].shape).float()
-    assert torch.equal(got[0].mT, want[0])
+    torch.testing.assert_close(got[0].mT, want[0], rtol=1e-5, atol=1e-6)
     leaves = [x.requires_grad_() for x in turned]
     out = linear_attention(*leaves, **changed, backend=backend, **options)
     gradients = torch.autograd.grad(out, leaves, weights.mT)
-    assert all(torch.equal(a.mT, b) for a, b in zip(gradients, want[1:4], strict=True))
+    for a, b in zip(gradients, want[1:4], strict=True):
+        torch.testing.assert_close(a.mT, b, rtol=1e-5, atol=1e-5 * b.abs().max().item())
 
 
 @pytest.mark.parametrize("options", [*MAPS, ELU1 | {"causal": True}], ids=str)
