@@ -20,8 +20,8 @@ class Ahead {
     expect(to, count, features, true);
   }
 
-  // Fetches one line, if any is left. Addresses past the end do no harm. Inlined by force: GCC takes a function that
-  // does nothing but prefetch for one without effect, and drops its calls.
+  // Fetches one line, if any is left. Addresses past the end do no harm. Inlined by force: a call would cost more, and
+  // GCC drops calls of a function that does nothing but prefetch, as it has no effect on what is computed.
   [[gnu::always_inline]] inline void fetch() {
     if (lines_ == 0) return;
     --lines_;

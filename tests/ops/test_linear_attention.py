@@ -1,6 +1,10 @@
 """The kernels of linear attention where tests/ops/cases.py does not reach: widths, layouts, causal sums, extremes."""
 
 import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -330,3 +334,14 @@ def test_the_transforms_of_torch_func():
     (q, k, v), _ = make((3, 2, 20, 16, 16))
     got = torch.func.vmap(lambda q, k, v: linear_attention(q[None], k[None], v[None])[0])(q, k, v)
     torch.testing.assert_close(got, linear_attention(q, k, v))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+@pytest.mark.parametrize("source", ["linear_attention", "linear_attention_backward"])
+def test_prefetches_are_compiled(tmp_path, source):
+    """A function that only prefetches has no effect in a compiler's eyes, and may vanish without a word."""
+    csrc, listing = Path(__file__).parents[2] / "csrc", tmp_path / "listing.s"
+    command = ["c++", "-O3", "-std=c++17", f"-I{csrc}", "-S", str(csrc / "cpu" / f"{source}.cpp"), "-o", str(listing)]
+    subprocess.run(command, check=True)
+    assert re.search(r"\b(prefetch\w*|prfm)\b", listing.read_text())
