@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from iqazoo import registry, state_dict
 from iqazoo.errors import InputError, IqazooError, PluginError, WeightsError
 from iqazoo.metric import Metric
 from iqazoo.metric_spec import API, MetricSpec
+
+STATE_DICTS = (".safetensors", ".pth", ".pt")
+"""Suffixes of files that are state dicts; in other files are, perhaps, the authors' own parameters."""
 
 
 def create(
@@ -31,8 +34,9 @@ def create(
     Args:
         name: as `list_metrics` gives it, or `name@distribution`.
         device: where it computes; torch's default device where None.
-        weights: "default" for the published files (fetched once, then cached), the path of a whole state dict,
-            or None for fresh random parameters (no file, no network access).
+        weights: "default" for the published files (fetched once, then cached), the path of a whole state dict or
+            of the file that the metric's authors published, where the network reads such files, or None for fresh
+            random parameters (no file, no network access).
         options: keyword arguments of the metric's network; `iqazoo info NAME` lists them.
 
     Raises:
@@ -52,13 +56,14 @@ def create_from(
 ) -> Metric:
     """`create` for a spec at hand, whether or not it is registered. Arguments and errors as there."""
     path = None if weights in ("default", None) else Path(str(weights)).expanduser()
+    state = None
     if path is not None:
-        options = _with_options_of_file(spec, options, path)
+        options, state = _read(spec, options, path)
     # Parameters that a file fills next must not use up the caller's random numbers.
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         network = build_network(spec, options)
-    if path is not None:
-        state_dict.load(path, network)
+    if state is not None:
+        state_dict.load_state(state, network, str(path))
     elif weights == "default":
         _fill_with_published(spec, network)
     return Metric(spec, network).to(torch.get_default_device() if device is None else device)
@@ -125,20 +130,44 @@ def _constructed(spec: MetricSpec, options: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _with_options_of_file(spec: MetricSpec, options: dict[str, Any], path: Path) -> dict[str, Any]:
+def _read(spec: MetricSpec, options: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The options with those that the file asks for, and its state dict."""
+    read_published = getattr(network_class(spec), "read_published", None)
+    if read_published is not None and path.suffix not in STATE_DICTS:
+        try:
+            own, state = read_published(path)
+        except IqazooError:
+            raise
+        except Exception as error:  # a reader of a foreign format may raise anything
+            raise WeightsError(
+                f"{path} cannot be read as a published file of {spec.name}: {error}. Give {_published(spec)}"
+            ) from error
+        return _merged(options, own, path), state
     saved = state_dict.read_metadata(path)
-    if saved is None:
-        return options
+    if saved is not None:
+        _check(saved, spec, path)
+        options = _merged(options, saved.options, path)
+    return options, state_dict.read_state_dict(path)
+
+
+def _check(saved: state_dict.Metadata, spec: MetricSpec, path: Path) -> None:
     if saved.metric != spec.name:
         raise WeightsError(f"{path} was saved from {saved.metric!r}; create that, or give weights of {spec.name!r}")
     if saved.api > API:
         raise WeightsError(f"{path} was saved with api {saved.api}, this iqazoo has api {API}; upgrade iqazoo")
-    for name in options.keys() & saved.options.keys():
-        if json.loads(json.dumps(options[name], default=repr)) != saved.options[name]:
-            raise InputError(
-                f"{path} was saved with {name}={saved.options[name]!r}, asked for {options[name]!r}; leave it out"
-            )
-    return {**saved.options, **options}
+
+
+def _merged(options: dict[str, Any], saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    for name in options.keys() & saved.keys():
+        if json.loads(json.dumps(options[name], default=repr)) != saved[name]:
+            raise InputError(f"{path} was saved with {name}={saved[name]!r}, asked for {options[name]!r}; leave it out")
+    return {**saved, **options}
+
+
+def _published(spec: MetricSpec) -> str:
+    """What `weights=PATH` takes, in words."""
+    authors = getattr(network_class(spec), "published", "")
+    return f"weights=PATH with {authors}" if authors else "weights=PATH for a trained network"
 
 
 def _fill_with_published(spec: MetricSpec, network: nn.Module) -> None:
@@ -146,6 +175,6 @@ def _fill_with_published(spec: MetricSpec, network: nn.Module) -> None:
         state_dict.fill(network, spec.weights, progress=sys.stderr.isatty())
     elif next(network.parameters(), None) is not None:
         raise WeightsError(
-            f"{spec.name} has parameters but no published weights; give weights=PATH for a trained network, "
+            f"{spec.name} has parameters but no published weights that iqazoo may fetch; give {_published(spec)}, "
             "or weights=None for random parameters"
         )

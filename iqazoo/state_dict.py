@@ -89,8 +89,12 @@ def load(path: str | Path, network: nn.Module) -> None:
     Raises:
         WeightsError: the file cannot be read, or lacks names, has others or other shapes; all are listed.
     """
-    state = read_state_dict(path)
-    with _all_or_nothing(network, str(path)):
+    load_state(read_state_dict(path), network, str(path))
+
+
+def load_state(state: Mapping[str, Tensor], network: nn.Module, source: str) -> None:
+    """`load` for a state dict that has been read; `source` is where from, for the error."""
+    with _all_or_nothing(network, source):
         network.load_state_dict(state)
 
 

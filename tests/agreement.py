@@ -62,6 +62,10 @@ ROWS = (
     Row("fsimc", "pyiqa-0.1.16:fsim"),
     Row("sr_sim", "piq-0.8.0:sr_sim"),
     Row("vif", "pyiqa-0.1.16:vif", {}, None, "it rounds luma, and treats borders otherwise"),
+    Row(
+        "mad", "pyiqa-0.1.16:mad", {"channels": "y-8bit"}, None,
+        "its code is not derived from the authors'; see below", ("astronaut_contrast",),
+    ),
     Row("vsi", "piq-0.8.0:vsi"),
     Row("vsi", "pyiqa-0.1.16:vsi"),
     Row("mdsi", "piq-0.8.0:mdsi"),
@@ -86,6 +90,10 @@ ROWS = (
     Row("scc", "torchmetrics-1.9.0:scc", {"window": 8}),
     Row("ergas", "torchmetrics-1.9.0:ergas"),
     Row("tv", "piq-0.8.0:tv", {"norm": "l2"}, 1e-5),
+    Row(
+        "piqe", "pyiqa-0.1.16:piqe", {"channels": "y-8bit"}, None,
+        "up to 4.6 of 100 points; verdicts on blocks are thresholds, and to round luma alone moves a score as much",
+    ),
     Row(
         "entropy", "pyiqa-0.1.16:entropy", {}, 1e-3, "it rounds another luma; of gray images it takes that of [0, 1]",
         ("coins_gray_noise",),

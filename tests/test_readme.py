@@ -70,6 +70,7 @@ def test_the_shell_examples_name_commands_and_options_that_exist():
         "data",
         "train",
         "weights",
+        "fit",
         "plugins",
         "new-plugin",
         "check",

@@ -23,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from tyro.extras import SubcommandApp
 
-    from iqazoo.cli import check, data, env, eval, info, list, new_plugin, plugins, score, train, weights
+    from iqazoo.cli import check, data, env, eval, fit, info, list, new_plugin, plugins, score, train, weights
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # an arrow or a file's name must not end the run
         sys.stdout.reconfigure(errors="backslashreplace")
     app = SubcommandApp()
-    for command in (list, info, score, train, eval, data, plugins, new_plugin, check, weights, env):
+    for command in (list, info, score, train, eval, data, fit, plugins, new_plugin, check, weights, env):
         app.command(name=command.__name__.rsplit(".", 1)[-1].replace("_", "-"))(command.run)
     words = sys.argv[1:] if arguments is None else [*arguments]
     try:

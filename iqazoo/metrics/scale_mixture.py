@@ -22,13 +22,22 @@ def multiplier(vectors: Tensor, covariance: Tensor) -> Tensor:
         `[B, K]`.
     """
     number = covariance.shape[-1]
-    # More than what rounding takes from the least eigenvalue.
-    share = 10 * torch.finfo(covariance.dtype).eps
-    ridge = share * covariance.diagonal(dim1=1, dim2=2).mean(1) + 1e-6
     identity = torch.eye(number, dtype=vectors.dtype, device=vectors.device)
-    factor = torch.linalg.cholesky(covariance + ridge[:, None, None] * identity)
+    factor = torch.linalg.cholesky(covariance + _ridge(covariance, identity) * identity)
     whitened = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False) @ vectors
     return whitened.square().sum(1) / number
+
+
+@torch.no_grad()
+def _ridge(covariance: Tensor, identity: Tensor) -> Tensor:
+    """What the least eigenvalue lacks, `[B, 1, 1]`: more than rounding usually takes from it, and tenfold where that is
+    not enough, as in large images, whose sums round more."""
+    share = 10 * torch.finfo(covariance.dtype).eps
+    ridge = (share * covariance.diagonal(dim1=1, dim2=2).mean(1) + 1e-6)[:, None, None]
+    for _ in range(3):
+        failed = torch.linalg.cholesky_ex(covariance + ridge * identity).info > 0
+        ridge = torch.where(failed[:, None, None], 10 * ridge, ridge)
+    return ridge
 
 
 def eigenvalues(covariance: Tensor) -> Tensor:

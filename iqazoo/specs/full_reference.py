@@ -332,3 +332,16 @@ VIF = MetricSpec(
     channels=(1, 3),
     min_size=65,
 )
+
+MAD = MetricSpec(
+    name="mad",
+    network="iqazoo.metrics.mad:MAD",
+    kind="FR",
+    lower_is_better=True,
+    score_range=(0.0, math.inf),
+    summary="Most apparent distortion: what is detected, and how the image appears",
+    paper="Larson, Chandler, Journal of Electronic Imaging 2010",
+    license="Apache-2.0",
+    channels=(1, 3),
+    min_size=34,
+)

@@ -28,3 +28,41 @@ ENTROPY = MetricSpec(
     channels=(1, 3),
     differentiable=False,
 )
+
+PIQE = MetricSpec(
+    name="piqe",
+    network="iqazoo.metrics.piqe:PIQE",
+    kind="NR",
+    lower_is_better=True,
+    score_range=(0.0, 100.0),
+    summary="Share of visible blocks that are distorted, and how much",
+    paper="Venkatanath, Praneeth, Chandrasekhar, Channappayya, Medasani, NCC 2015",
+    license="Apache-2.0",
+    channels=(1, 3),
+    differentiable=False,
+)
+
+NIQE = MetricSpec(
+    name="niqe",
+    network="iqazoo.metrics.niqe:NIQE",
+    kind="NR",
+    lower_is_better=True,
+    score_range=(0.0, math.inf),
+    summary="Distance from the statistics of undistorted photographs",
+    paper="Mittal, Soundararajan, Bovik, IEEE SPL 2013",
+    license="Apache-2.0",
+    channels=(1, 3),
+    min_size=96,
+)
+
+BRISQUE = MetricSpec(
+    name="brisque",
+    network="iqazoo.metrics.brisque:BRISQUE",
+    kind="NR",
+    lower_is_better=True,
+    summary="Opinion score regressed on the statistics of local contrast",
+    paper="Mittal, Moorthy, Bovik, IEEE TIP 2012",
+    license="Apache-2.0",
+    channels=(1, 3),
+    min_size=7,
+)
