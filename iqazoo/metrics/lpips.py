@@ -49,7 +49,12 @@ class Head(nn.Module):
     @property
     def weight(self) -> Tensor:
         """`[C]`."""
-        return cast(nn.Conv2d, self.model[1]).weight.flatten()
+        return self.kernel.flatten()
+
+    @property
+    def kernel(self) -> nn.Parameter:
+        """`[1, C, 1, 1]`, the published parameter."""
+        return getattr(self.model, "1").weight  # a Sequential takes ten times as long to find it by number
 
     @property
     def dropout(self) -> float:
@@ -127,7 +132,7 @@ class LPIPS(nn.Module):
     def constrain_(self) -> None:
         """Keep the heads' weights non-negative, so that a larger difference is never a smaller distance."""
         for head in self.heads.values():
-            cast(Head, head).weight.clamp_(min=0)
+            cast(Head, head).kernel.clamp_(min=0)
 
     def _layers(
         self, f_image: Sequence[Tensor], f_reference: Sequence[Tensor], reduction: Literal["image", "map"]

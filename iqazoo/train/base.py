@@ -7,7 +7,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class BaseTrainer(ABC):
         self.objective = objective.to(self.device, memory_format=self.layout)
         self.optimizer = optimization.make_optimizer(config, objective.network, objective.loss.parameters())
         self.ema = optimization.MovingAverage(objective, config.ema) if config.ema else None
+        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.frozen = [m for m in objective.modules() if _is_frozen(m)]
         self.model = self._wrapped()
         self.inputs: tuple[Tensor, ...] = ()
@@ -138,22 +139,21 @@ class BaseTrainer(ABC):
             TrainingError: the loss or the norm of its gradients is NaN or infinite; the batch was saved, the
                 parameters were not changed.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = self.config.accumulate
-        totals = torch.zeros(4, device=self.device)  # loss, agreement, how many processes were told to stop, norm
+        for parameter in self.trained:  # as optimizer.zero_grad, which asks a profiler first
+            parameter.grad = None
+        parts, shares = self.config.accumulate, []
         chunks = zip(*(t.chunk(parts) for t in self.inputs), strict=True) if parts > 1 else (self.inputs,)
         for part, inputs in enumerate(chunks):
             with self._synchronized(part == parts - 1):
                 with self.autocast():
                     result = self.model(*inputs)
                 (result.loss / parts if parts > 1 else result.loss).backward()  # a division by 1 takes its time
-            totals[:2] += torch.stack((result.loss.detach(), result.agreement)) / parts
-        if self.stop.received:
-            totals[2] = 1
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+            shares.append((result.loss.detach(), result.agreement))
+        parameters = [p for p in self.trained if p.grad is not None]
         norm = optimization.norm([p.grad for p in parameters])
-        totals[3] = norm
-        loss, agreement, told, mean_norm = (self.processes.sum(totals) / self.processes.count).tolist()
+        stopping = torch.full((), float(self.stop.received), device=self.device)
+        totals = torch.stack([*(_mean(of, parts) for of in zip(*shares, strict=True)), stopping, norm])
+        loss, agreement, told, mean_norm = (x / self.processes.count for x in self.processes.sum(totals).tolist())
         if not (math.isfinite(loss) and math.isfinite(mean_norm)):
             raise TrainingError(self._batch_saved(step, loss, mean_norm))
         if self.config.clip is not None:
@@ -368,6 +368,11 @@ class BaseTrainer(ABC):
             f"the loss of step {step} is {loss}, the norm of its gradients {norm}; {kept}. The parameters are those "
             "before the step: look for images that are constant or not finite, or lower --lr or set --clip and resume"
         )
+
+
+def _mean(values: Sequence[Tensor], parts: int) -> Tensor:
+    """Of the parts of a batch, `[]`; an operation of torch is no small part of a step on cached features."""
+    return values[0] if len(values) == parts == 1 else torch.stack([*values]).sum() / parts
 
 
 def _is_frozen(module: nn.Module) -> bool:
