@@ -116,7 +116,7 @@ class LPIPS(nn.Module):
 
     def combine(self, means: Tensor) -> Tensor:
         """`[..., C]` -> `[...]`, by the heads' weights, without dropout."""
-        return means @ torch.cat([cast(Head, head).weight for head in self.heads.values()])
+        return means @ torch.cat([cast(Head, head).kernel for head in self.heads.values()], 1).flatten()
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """`[B, C, H, W]` twice -> `[B]`."""

@@ -46,7 +46,7 @@ class ChannelMeans(Dataset[dict[str, Any]]):
         self.subset_names, self.subset_of = data.subset_names, data.subset_of
         self._key = folder.name
         self._means = np.load(folder / MEANS, mmap_mode="r").view(np.ndarray)  # which is quicker to index
-        self._labels = torch.from_numpy(np.load(folder / LABELS))
+        self._labels = np.load(folder / LABELS)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -60,9 +60,10 @@ class ChannelMeans(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         """A batch at once, which is what a loader asks for."""
-        means = torch.from_numpy(self._means[indices]).float().square_()  # [B, 2, C]
-        none = means.new_empty(len(means), 0)
-        return {"ref_img": means, "distA_img": none, "distB_img": none, "mos_label": self._labels[indices]}
+        rows = np.asarray(indices)  # torch takes longer to index by a list
+        means = torch.from_numpy(self._means[rows]).float().square_()  # [B, 2, C]
+        none, labels = means.new_empty(len(rows), 0), torch.from_numpy(self._labels[rows])
+        return {"ref_img": means, "distA_img": none, "distB_img": none, "mos_label": labels}
 
     @staticmethod
     def collate(batch: dict[str, Any]) -> dict[str, Any]:
