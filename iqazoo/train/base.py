@@ -158,7 +158,7 @@ class BaseTrainer(ABC):
             raise TrainingError(self._batch_saved(step, loss, mean_norm))
         if self.config.clip is not None:
             nn.utils.clip_grads_with_norm_(parameters, self.config.clip, norm)
-        self.optimizer.step()
+        optimization.step(self.optimizer)
         if hasattr(self.objective.network, "constrain_"):
             self.objective.network.constrain_()
         if self.ema is not None:

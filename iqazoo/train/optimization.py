@@ -58,6 +58,15 @@ def set_decay(optimizer: torch.optim.Optimizer, factor: float) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
+def step(optimizer: torch.optim.Optimizer) -> None:
+    """The optimizer's step without torch's hooks around it, none of which is used here.
+
+    Their mark for the profiler takes 0.1 ms, a step on cached features 0.7 in all.
+    """
+    hooked = type(optimizer).step
+    getattr(hooked, "__wrapped__", hooked)(optimizer)
+
+
 def norm(gradients: Sequence[Tensor]) -> Tensor:
     """The 2-norm of all together, `[]`; not finite where one of them is not."""
     if 0 < sum(g.numel() for g in gradients) <= FEW:  # a copy takes less time than a call for each
