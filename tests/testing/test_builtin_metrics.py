@@ -11,7 +11,7 @@ DECLARED: dict[str, dict[str, str]] = {}
 
 core = [entry.spec() for entry in registry.entries() if entry.is_core]
 SAME_CODE = {"brisque", "fsimc", "iw_ssim", "lpips-squeeze", "lpips-vgg", "ms_gmsd", "ms_gmsdc", "vif"}
-"""Of niqe, fsim, nlpd, lpips, gmsd and vifp: what compilers say of those they would say of these, and they take long."""
+"""Of niqe, fsim, nlpd, lpips, gmsd and vifp: what compilers say of those they would say of these; they take long."""
 
 
 @parametrize_with_checks([spec for spec in core if spec.name not in SAME_CODE], expected_failed_checks=DECLARED)
