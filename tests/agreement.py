@@ -64,7 +64,7 @@ ROWS = (
     Row("vif", "pyiqa-0.1.16:vif", {}, None, "it rounds luma, and treats borders otherwise"),
     Row(
         "mad", "pyiqa-0.1.16:mad", {"channels": "y-8bit"}, None,
-        "its code is not derived from the authors'; see below", ("astronaut_contrast",),
+        "it weighs orientations by what is meant for scales, and more: see below", ("astronaut_contrast",),
     ),
     Row("vsi", "piq-0.8.0:vsi"),
     Row("vsi", "pyiqa-0.1.16:vsi"),
@@ -92,7 +92,7 @@ ROWS = (
     Row("tv", "piq-0.8.0:tv", {"norm": "l2"}, 1e-5),
     Row(
         "piqe", "pyiqa-0.1.16:piqe", {"channels": "y-8bit"}, None,
-        "up to 4.6 of 100 points; verdicts on blocks are thresholds, and to round luma alone moves a score as much",
+        "up to 4.6 of 100 points: it stretches luma, takes other columns, and fills borders otherwise; see below",
     ),
     Row(
         "entropy", "pyiqa-0.1.16:entropy", {}, 1e-3, "it rounds another luma; of gray images it takes that of [0, 1]",
