@@ -18,6 +18,7 @@ class Row:
         bound: the greatest relative difference; None where the library's value is shown, not reproduced.
         note: what differs, and why ours does not follow.
         faulty: pairs for which the library's value is wrong, as the note says.
+        weights: a file in tests/golden that ours takes.
     """
 
     metric: str
@@ -26,6 +27,7 @@ class Row:
     bound: float | None = 1e-4
     note: str = ""
     faulty: tuple[str, ...] = ()
+    weights: str | None = None
 
 
 NOT_HUNDREDTHS = "it adds 1e-8 to the error; identical images get 80 dB"
@@ -90,6 +92,12 @@ ROWS = (
     Row("scc", "torchmetrics-1.9.0:scc", {"window": 8}),
     Row("ergas", "torchmetrics-1.9.0:ergas"),
     Row("tv", "piq-0.8.0:tv", {"norm": "l2"}, 1e-5),
+    Row(
+        "brisque", "piq-0.8.0:brisque", {"channels": "y-8bit", "fit": "nearest"}, 1e-4,
+        "it halves odd sides to the smaller number, and counts rounding in flat places as contrast; with one made "
+        "regression for both",
+        ("astronaut_contrast", "coffee_blur", "astronaut_jpeg"), "brisque/allmodel",
+    ),
     Row(
         "piqe", "pyiqa-0.1.16:piqe", {"channels": "y-8bit"}, None,
         "up to 4.6 of 100 points: it stretches luma, takes other columns, and fills borders otherwise; see below",

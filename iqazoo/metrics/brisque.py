@@ -4,7 +4,7 @@ in the spatial domain", IEEE Transactions on Image Processing 21(12), 2012."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from iqazoo.errors import InputError
 from iqazoo.metrics import support_vectors
 from iqazoo.metrics.color import Channels, check_channels, to_channels
 from iqazoo.metrics.natural_scenes import (
+    Fit,
     asymmetric_shape,
     contrast_normalized,
     mean_of_scales,
@@ -28,7 +29,7 @@ FEATURES = 36
 
 
 @full_precision
-def brisque_features(image: Tensor, *, channels: Channels = "y") -> Tensor:
+def brisque_features(image: Tensor, *, channels: Channels = "y", fit: Fit = "interpolated") -> Tensor:
     """What BRISQUE knows of an image: how normalized contrast is distributed, at full size and at half of it.
 
     Of each scale, 18 features in the authors' order: shape and variance of the contrast (equation 4 of the paper), and
@@ -39,6 +40,8 @@ def brisque_features(image: Tensor, *, channels: Channels = "y") -> Tensor:
     Args:
         image: `[B, 1 or 3, H, W]` in [0, 1].
         channels: the luma, see `color.to_channels`; the authors' code takes "y-8bit".
+        fit: of shapes, which the authors' code takes from a table with steps of 0.001: the "nearest" of it, or
+            "interpolated" between two.
 
     Returns:
         `[B, 36]` float64.
@@ -49,15 +52,15 @@ def brisque_features(image: Tensor, *, channels: Channels = "y") -> Tensor:
         if scale:
             size = [(side + 1) // 2 for side in plane.shape[2:]]
             plane = resize(plane, size, scales=(0.5, 0.5))
-        features.append(_features(contrast_normalized(plane, border="zeros")[0]))
+        features.append(_features(contrast_normalized(plane, border="zeros")[0], fit))
     return torch.cat(features, -1)
 
 
-def _features(contrast: Tensor) -> Tensor:
+def _features(contrast: Tensor, fit: Fit) -> Tensor:
     """`[B, 1, H, W]` -> `[B, 18]`."""
     of = spreads(contrast[:, 0])
-    own = torch.stack([symmetric_shape(of), of.square], -1)[:, 0]
-    shape = asymmetric_shape(of)  # [B, 5]
+    own = torch.stack([symmetric_shape(of, fit), of.square], -1)[:, 0]
+    shape = asymmetric_shape(of, fit)  # [B, 5]
     mean = mean_of_scales(shape, of.left * to_scale(shape), of.right * to_scale(shape))
     products = torch.stack([shape, mean, of.left.square(), of.right.square()], -1)[:, 1:]
     return torch.cat([own, products.flatten(1)], -1)
@@ -70,7 +73,8 @@ class BRISQUE(nn.Module):
     it takes their files.
 
     Args:
-        channels: the luma, see `color.to_channels`; the authors' code takes "y-8bit".
+        channels: the luma, see `brisque_features`; the authors' code takes "y-8bit".
+        fit: of shapes, see there; the authors' code takes the "nearest".
         vectors: how many support vectors there are.
 
     Raises:
@@ -83,12 +87,15 @@ class BRISQUE(nn.Module):
     offset: Tensor
     published = "the authors' model allmodel, with allrange beside it: libsvm's text files in their BRISQUE_release"
 
-    def __init__(self, channels: Channels = "y", vectors: int = 64) -> None:
+    def __init__(self, channels: Channels = "y", fit: Fit = "interpolated", vectors: int = 64) -> None:
         super().__init__()
         check_channels(channels, luma=True)
+        if fit not in get_args(Fit):
+            raise InputError(f"fit must be one of {', '.join(map(repr, get_args(Fit)))}; got {fit!r}")
         if not isinstance(vectors, int) or vectors < 1:
             raise InputError(f"vectors must be a whole number from 1; got {vectors!r}")
         self.channels: Channels = channels
+        self.fit: Fit = fit
         self.support_vectors = nn.Parameter(2 * torch.rand(vectors, FEATURES) - 1)
         self.coefficients = nn.Parameter(torch.randn(vectors))
         self.register_buffer("rho", torch.zeros(()))
@@ -98,7 +105,7 @@ class BRISQUE(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """`[B, C, H, W]` -> `[B]`."""
-        features = brisque_features(image, channels=self.channels)
+        features = brisque_features(image, channels=self.channels, fit=self.fit)
         scaled = features * self.factor.double() + self.offset.double()
         distances = (scaled[:, None] - self.support_vectors.double()).square().sum(2)  # [B, N]
         similarities = (-self.gamma.double() * distances).exp()

@@ -50,7 +50,12 @@ def to_channels(image: Tensor, channels: Channels) -> Tensor:
     luma = mix(image, LUMA)
     if channels == "y-studio":
         return (219 * luma + 16) / 255
-    return luma if channels == "y" else luma + ((luma * 255).round() / 255 - luma).detach()
+    return luma if channels == "y" else luma + (_levels(luma) / 255 - luma).detach()
+
+
+def _levels(luma: Tensor) -> Tensor:
+    """Rounded to whole levels. That of 8-bit images is thousandths of one: halves must not depend on rounding errors."""
+    return ((luma * 255_000).round() / 1000).round()
 
 
 def mix(image: Tensor, row: Row) -> Tensor:

@@ -8,7 +8,7 @@ Transactions on Image Processing 21(12), 2012. NIQE and BRISQUE compare such dis
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,13 +21,16 @@ from iqazoo.ops import windowed_moments
 
 WINDOW, SIGMA = 7, 7 / 6
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # to the right, below, and both diagonals
-ROUNDING = 1e-4  # normalized contrast up to this is none: in flat places the sign of rounding would count
+# Where luma deviates no more than this, contrast up to that is none: the sign of rounding would count. In float32 a flat
+# place of 8-bit levels deviates by up to 0.1.
+FLAT, ROUNDING = 0.25, 1e-4
 LEAST, GREATEST, STEP = 0.2, 10.0, 0.001  # shapes in the authors' table
 SHAPES = LEAST + STEP * np.arange(round((GREATEST - LEAST) / STEP) + 1)
 # G(2/a)^2 / (G(1/a) G(3/a)). Here, and not when first used: torch.compile would unroll the loop.
 RATIOS = np.exp([2 * math.lgamma(2 / a) - math.lgamma(1 / a) - math.lgamma(3 / a) for a in SHAPES])
 
 Border = Literal["replicate", "zeros"]
+Fit = Literal["interpolated", "nearest"]
 
 
 def contrast_normalized(luma: Tensor, border: Border = "replicate") -> tuple[Tensor, Tensor, Tensor]:
@@ -47,7 +50,8 @@ def contrast_normalized(luma: Tensor, border: Border = "replicate") -> tuple[Ten
     moments = windowed_moments(wide, wide, window=WINDOW, sigma=SIGMA)
     deviation = safe_sqrt(moments.var_x)
     contrast = (luma - moments.mean_x) / (deviation + 1)
-    return contrast.masked_fill(contrast.abs() <= ROUNDING, 0), moments.mean_x, deviation
+    none = (contrast.abs() <= ROUNDING) & (deviation <= FLAT)
+    return contrast.masked_fill(none, 0), moments.mean_x, deviation
 
 
 class Spread(NamedTuple):
@@ -101,19 +105,20 @@ def _squares(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values, dim=-1).double().square()
 
 
-def symmetric_shape(of: Spread) -> Tensor:
+def symmetric_shape(of: Spread, fit: Fit = "interpolated") -> Tensor:
     """The shape of the generalized Gaussian with these moments (equation 4): 2 of a Gaussian, 1 of a Laplacian."""
-    return _shape(_peakedness(of))
+    # The authors compare the inverses of ratios, halfway between which is their harmonic mean.
+    return _shape(_peakedness(of), fit, lambda low, high: 2 * low * high / (low + high))
 
 
-def asymmetric_shape(of: Spread) -> Tensor:
+def asymmetric_shape(of: Spread, fit: Fit = "interpolated") -> Tensor:
     """The shape of the asymmetric generalized Gaussian with these moments (equation 12), which has one deviation to the
     left of zero and another to the right."""
     left, right = of.left, of.right
     total = left.square() + right.square()
     # Of (g^3 + 1) (g + 1) / (g^2 + 1)^2, g = left / right, without the division by what may be 0.
     lopsided = (left**3 + right**3) * (left + right) / total.where(total != 0, 1).square()
-    return _shape(_peakedness(of) * lopsided)
+    return _shape(_peakedness(of) * lopsided, fit, lambda low, high: (low + high) / 2)
 
 
 def to_scale(shape: Tensor) -> Tensor:
@@ -131,16 +136,19 @@ def _peakedness(of: Spread) -> Tensor:
     return of.magnitude.square() / of.square.where(of.square != 0, 1)
 
 
-def _shape(ratio: Tensor) -> Tensor:
+def _shape(ratio: Tensor, fit: Fit, halfway: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """The a in [0.2, 10] with G(2/a)^2 / (G(1/a) G(3/a)) = `ratio`; beyond, the nearest of them.
 
-    The authors take the nearest of a table with steps of 0.001; between its entries is interpolated here, so that
-    there is a gradient.
+    The authors take the nearest of a table with steps of 0.001. Between its entries is interpolated here, so that
+    there is a gradient, which is also that of the nearest.
     """
     table = constant(ratio, _ratios)
     above = torch.searchsorted(table, ratio.detach().contiguous()).clamp(1, len(table) - 1)
     low, high = table[above - 1], table[above]
-    return LEAST + STEP * (above - 1 + ((ratio - low) / (high - low)).clamp(0, 1))
+    part = ((ratio - low) / (high - low)).clamp(0, 1)
+    if fit == "nearest":
+        part = part + ((ratio > halfway(low, high)).to(part) - part).detach()
+    return LEAST + STEP * (above - 1 + part)
 
 
 def _ratios() -> np.ndarray:

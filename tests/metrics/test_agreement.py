@@ -28,7 +28,8 @@ def theirs(row, name):
 
 def ours(row, name, dtype):
     image, reference = (t.to(dtype) for t in golden_data.pair(name))
-    metric = iqazoo.create(row.metric, **row.options)
+    weights = golden_data.FOLDER / row.weights if row.weights else "default"
+    metric = iqazoo.create(row.metric, weights=weights, **row.options).to(dtype)
     return (metric(image, reference) if metric.spec.takes_reference else metric(image)).item()
 
 

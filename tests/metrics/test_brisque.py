@@ -60,10 +60,26 @@ def slow_regression(features):
 def test_features_equal_the_paper(shape, dtype):
     image = pictures.photographs(*shape)[1].double()
     plane = 255 * np.tensordot(LUMA if shape[0] == 3 else np.ones(1), image.numpy(), 1)
+    expected = oracle.brisque_features(plane)
     found = brisque_features(image[None].to(dtype))
     assert found.shape == (1, 36)
     # The authors' table has steps of 0.001, between which iqazoo interpolates.
-    np.testing.assert_allclose(found[0], oracle.brisque_features(plane), atol=6e-4, rtol=1e-4)
+    np.testing.assert_allclose(found[0], expected, atol=6e-4, rtol=1e-4)
+    if dtype == torch.float64:
+        nearest = brisque_features(image[None], fit="nearest")[0]
+        np.testing.assert_allclose(nearest, expected, rtol=1e-9)
+        assert not np.allclose(found[0], expected, rtol=1e-9)
+
+
+def test_the_nearest_shape_has_the_gradient_of_the_interpolated():
+    image = pictures.photographs(1, 40, 50)[:1].double().requires_grad_()
+    for feature in (0, 2):
+        smooth, nearest = (
+            torch.autograd.grad(brisque_features(image, fit=fit)[0, feature], image)[0]
+            for fit in ("interpolated", "nearest")
+        )
+        torch.testing.assert_close(nearest, smooth)
+        assert smooth.abs().max() > 0
 
 
 def test_features_of_a_flat_image_are_the_least_shape_and_zeros():
@@ -153,5 +169,7 @@ def test_ranges_of_targets_and_empty_ranges_are_passed_over(tmp_path):
 def test_options_are_checked():
     with pytest.raises(InputError, match="channels"):
         BRISQUE(channels="rgb")
+    with pytest.raises(InputError, match="'interpolated', 'nearest'"):
+        BRISQUE(fit="smooth")
     with pytest.raises(InputError, match="vectors"):
         BRISQUE(vectors=0)

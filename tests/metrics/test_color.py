@@ -17,10 +17,22 @@ def test_studio_range_spans_16_to_235():
     torch.testing.assert_close(to_channels(WHITE, "y-studio"), torch.full((1, 1, 2, 2), 235 / 255))
 
 
-def test_8bit_luma_lies_on_the_levels_and_passes_the_gradient():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_8bit_luma_of_8bit_images_is_exact(dtype):
+    """Some colours have a luma halfway between two levels, where rounding errors must not decide."""
+    levels = torch.cartesian_prod(*[torch.arange(0, 256, 5)] * 3)  # [N, 3]
+    thousandths = levels @ torch.tensor([299, 587, 114])
+    expected = (thousandths.double() / 1000).round()
+    luma = to_channels((levels.to(dtype) / 255)[..., None, None], "y-8bit").flatten()
+    assert torch.equal((255 * luma).round().double(), expected)
+    torch.testing.assert_close(255 * luma, expected.to(dtype))
+    assert (thousandths % 1000 == 500).sum() > 50
+
+
+def test_8bit_luma_passes_the_gradient():
     image = torch.rand(1, 3, 8, 8, requires_grad=True)
     luma = to_channels(image, "y-8bit")
-    torch.testing.assert_close(luma, (to_channels(image, "y") * 255).round() / 255)
+    torch.testing.assert_close(luma, to_channels(image, "y"), atol=0.5005 / 255, rtol=0)
     luma.sum().backward()
     torch.testing.assert_close(image.grad[0, :, 0, 0], torch.tensor([0.299, 0.587, 0.114]))
 
