@@ -90,7 +90,7 @@ def test_a_triplet_takes_one_pass(benchmark, tmp_path, frozen):
         made.feed_data(next(iter(made.train_loader())))
         steps[name] = lambda made=made: made.optimize_parameters(1)
         steps[name]()
-    best = in_turns(steps, rounds=10)
+    best = in_turns(steps, rounds=30)
     ratio = best["four passes"] / best["one pass"]
     benchmark.extra_info.update(best, ratio=ratio)
     benchmark.pedantic(steps["one pass"], rounds=3)

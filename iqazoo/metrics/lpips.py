@@ -29,7 +29,7 @@ def channel_distance(f_image: Tensor, f_reference: Tensor) -> Tensor:
     Returns:
         `[B, C, H, W]` in [0, 4]. A zero vector stays zero, and has gradient zero.
     """
-    return (_unit(f_image) - _unit(f_reference)) ** 2
+    return _unit(f_image).sub_(_unit(f_reference)).square()  # in place: memory that is new takes its time
 
 
 def _unit(features: Tensor) -> Tensor:

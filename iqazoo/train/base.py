@@ -25,6 +25,7 @@ from iqazoo.train.collate import collate
 from iqazoo.train.config import TrainConfig, check_same
 from iqazoo.train.distributed import Processes
 from iqazoo.train.log import Log
+from iqazoo.train.memory import keep_freed
 from iqazoo.train.progress import Progress, versions
 from iqazoo.train.stop import StopSignal
 
@@ -83,6 +84,7 @@ class BaseTrainer(ABC):
         self._fingerprints = [train.fingerprint(), val.fingerprint()]
         state_dict.check_options(self.options)
         rng.seed_all(config.seed, 1 + processes.rank)
+        keep_freed()
 
     def fit(self) -> bool:
         """Train to the end; False if a SIGTERM ended it before, after a checkpoint was saved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +52,7 @@ def triplet_scores(network: Any, reference: Tensor, a: Tensor, b: Tensor) -> tup
     """The scores of A and B, `[B]` each; where the network has `features`, in one pass over [reference; A; B]."""
     if hasattr(network, "features") and hasattr(network, "distance"):
         features = network.features(torch.cat([reference, a, b]))
-        f_reference, f_a, f_b = (_part(features, 3, i) for i in range(3))
+        f_reference, f_a, f_b = _parts(features, 3)
         return network.distance(f_a, f_reference), network.distance(f_b, f_reference)
     score_a, score_b = network(torch.cat([a, b]), torch.cat([reference, reference])).chunk(2)
     return score_a, score_b
@@ -64,13 +64,22 @@ def image_scores(network: Any, _: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor,
     return score_a, score_b
 
 
-def _part(features: Any, parts: int, index: int) -> Any:
-    """One of equal parts, along the batch, of every tensor of a nested tuple, list or dict; no copies."""
+def _parts(features: Any, count: int) -> list[Any]:
+    """Equal parts, along the batch, of every tensor of a nested tuple, list or dict; no copies.
+
+    A tensor is divided once for all parts: their gradients are then put together in one go, and not each filled up
+    with zeros and added.
+    """
     if isinstance(features, Tensor):
-        return features.chunk(parts)[index]
+        return [*features.chunk(count)]
     if isinstance(features, Mapping):
-        return {key: _part(value, parts, index) for key, value in features.items()}
-    kept = [_part(value, parts, index) for value in features]
+        keys, values = features.keys(), features.values()
+        return [dict(zip(keys, row, strict=True)) for row in _transposed(values, count)]
+    rows = _transposed(features, count)
     if isinstance(features, list):
-        return kept
-    return type(features)(*kept) if hasattr(features, "_fields") else tuple(kept)  # a namedtuple, a tuple
+        return [*map(list, rows)]
+    return [type(features)(*row) for row in rows] if hasattr(features, "_fields") else rows  # a namedtuple, a tuple
+
+
+def _transposed(several: Iterable[Any], count: int) -> list[tuple[Any, ...]]:
+    return [*zip(*(_parts(features, count) for features in several), strict=True)] or [()] * count
