@@ -94,6 +94,10 @@ Columns<T> columns_of(const LinearAttention<T>& call, const Plan& plan, const Pl
   return all.from(plan.first(part));
 }
 
+// How much greater than the shift keys may be before it is raised. It need not be the greatest of all, only near it:
+// exp(8) more or less in a sum changes no digit, but a branch that goes now here and now there costs as much as the sum.
+constexpr int kSlack = 8;
+
 // Raises the shift of one feature to `most`, and scales down what was summed so far: a row of the context, and `count`
 // parts of the total.
 template <typename T>
@@ -104,7 +108,7 @@ void rescale(T most, int64_t width, T* shift, T* context, T* total, int64_t coun
   *shift = most;
 }
 
-// Keys become exp(k - shift), with the greatest key so far as shift, which the sums follow.
+// Keys become exp(k - shift), with about the greatest key so far as shift, which the sums follow.
 template <typename T>
 void map_and_sum(const Given<T>& from, T* keys, int64_t vectors, const Plan& plan, const Sums<T>& sums, T* lanes,
                  Ahead& ahead) {
@@ -115,7 +119,9 @@ void map_and_sum(const Given<T>& from, T* keys, int64_t vectors, const Plan& pla
     const T greatest = greatest_of(most);
     T* lane = lanes + f * kWide<T>;
     T* context = sums.context + f * plan.width;
-    if (greatest > sums.most[f]) rescale(greatest, plan.width, sums.most + f, context, lane, kWide<T>);
+    if (greatest > sums.most[f] + T(kSlack)) {
+      rescale(greatest, plan.width, sums.most + f, context, lane, kWide<T>);
+    }
     const T shift = sums.most[f] == -std::numeric_limits<T>::infinity() ? T(0) : sums.most[f];  // -inf - -inf is NaN
     Pack<T> sum = load(lane);
     for (int64_t j = 0; j < vectors; ++j) {
@@ -156,13 +162,16 @@ void map_and_sum_turned(const Given<T>& from, T* keys, int64_t count, const Plan
   const T least = -std::numeric_limits<T>::infinity();
   for (int64_t f = 0; f < plan.features; f += kWide<T>) {
     const Given<T> column{from.data + f, from.step};
-    Pack<T> most = load(sums.most + f);
+    Pack<T> most{all(least)};
     greatest_row(column, count, most);
-    for (int64_t i = 0; i < kWide<T>; ++i) {
-      T *shift = sums.most + f + i, *context = sums.context + (f + i) * plan.width;
-      if (most.v[i] > *shift) rescale(most.v[i], plan.width, shift, context, sums.total + f + i, 1);
+    if (any_greater(most, Pack<T>{load(sums.most + f).v + T(kSlack)})) {
+      for (int64_t i = 0; i < kWide<T>; ++i) {
+        T *shift = sums.most + f + i, *context = sums.context + (f + i) * plan.width;
+        if (most.v[i] > *shift) rescale(most.v[i], plan.width, shift, context, sums.total + f + i, 1);
+      }
     }
-    const Pack<T> shift{most.v == least ? Pack<T>{}.v : most.v};  // -inf - -inf is NaN
+    const Pack<T> shifts = load(sums.most + f);
+    const Pack<T> shift{shifts.v == least ? Pack<T>{}.v : shifts.v};  // -inf - -inf is NaN
     Pack<T> sum = load(sums.total + f);
     for (int64_t n = 0; n < count; ++n) {
       ahead.fetch();

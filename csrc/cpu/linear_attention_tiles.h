@@ -58,6 +58,10 @@ void turn(const T* from, int64_t from_step, int64_t rows, int64_t columns, T* to
   constexpr int64_t n = kWide<T>;
   for (int64_t c = 0; c < to_rows; c += n) {
     for (int64_t r = 0; r < rows; r += n) {
+      if (r + n <= rows && c + n <= columns) {
+        turn_square(from + r * from_step + c, from_step, to + c * to_step + r, to_step);
+        continue;
+      }
       Pack<T> square[n];
       for (int64_t i = 0; i < n; ++i) {
         const T* row = from + (r + i) * from_step + c;
@@ -144,6 +148,10 @@ void store_tile(const T* tile, int64_t count, int64_t features, bool past_caches
   }
   for (int64_t p = 0; p < count; p += n) {
     for (int64_t f = 0; f < features; f += n) {
+      if (p + n <= count && f + n <= features) {
+        turn_square(tile + f * kBlock + p, kBlock, to.data + p * to.position + f, to.position);
+        continue;
+      }
       Pack<T> square[n];
       for (int64_t i = 0; i < n; ++i) square[i] = load(tile + (f + i) * kBlock + p);
       transpose(square);
