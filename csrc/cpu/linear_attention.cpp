@@ -8,22 +8,22 @@ namespace {
 
 using namespace tiles;
 
-// Queries as the context is multiplied with them: mapped, scaled, for elu1 divided.
+// Queries mapped, but for a factor at each position, by which their outputs are to be multiplied.
 template <typename T>
-void map_queries(const LinearAttention<T>& call, const T* total, const Given<T>& from, int64_t vectors, T* queries,
-                 Ahead& ahead) {
+Given<T> map_queries(const LinearAttention<T>& call, const T* total, const Given<T>& from, int64_t vectors, T* queries,
+                     T* factors, Ahead& ahead) {
   const int64_t features = call.sizes.features;
-  const Rows<T> to{queries, kBlock};
-  if (call.map == Map::softmax) {
-    softmax_features(from, queries, vectors, features, call.scale, ahead);
-  } else if (call.map == Map::scale) {
-    scale_rows(from, to, features, vectors, call.scale, ahead);
-  } else {
-    T inverse[kBlock];
-    elu1_rows(from, to, features, vectors, ahead);
-    divisors(queries, total, vectors, features, inverse);
-    scale_positions(queries, inverse, vectors, features);
+  if (call.map == Map::scale) {
+    std::fill_n(factors, kBlock, call.scale);
+    return from;
   }
+  if (call.map == Map::softmax) {
+    exp_features(from, queries, vectors, features, call.scale, factors, ahead);
+  } else {
+    elu1_rows(from, Rows<T>{queries, kBlock}, features, vectors, ahead);
+    divisors(queries, total, vectors, features, factors);
+  }
+  return {queries, kBlock};
 }
 
 template <typename T>
@@ -49,19 +49,22 @@ struct AttendRoom {
         outputs(room.take(plan.width * kBlock)) {}
 };
 
-// The outputs of a block from its mapped queries.
+// The outputs of a block from its mapped queries and their factors.
 template <typename T>
-void attend_block(const AttendRoom<T>& room, const Plan& plan, int64_t count, const Head<T>& to, Ahead& ahead) {
-  const Given<T> context{room.context, plan.width}, queries{room.queries, kBlock};
+void attend_block(const AttendRoom<T>& room, const Plan& plan, const Given<T>& queries, const T* factors, int64_t count,
+                  const Head<T>& to, Ahead& ahead) {
+  const Given<T> context{room.context, plan.width};
   if (is_turned(to, plan.sizes.width)) {
     const TurnedTarget<T> target(to, count, plan.sizes.width, room.outputs);
     product<By::columns>(queries, context, target.rows, up_to(count, kRows), plan.width / kWide<T>, plan.features,
-                         Into::set, ahead);
+                         Into::set, ahead,
+                         [&](Pack<T>& sum, int64_t position, int64_t) { sum.v *= factors[position]; });
     target.finish();
   } else {
     const TileTarget<T> target(to, count, plan.sizes.width, plan.past_caches<T>(), room.outputs);
     product<By::columns>(context, queries, target.rows, plan.width, vectors_of<T>(count), plan.features,
-                         into_of(target), ahead);
+                         into_of(target), ahead,
+                         [&](Pack<T>& sum, int64_t, int64_t j) { sum.v *= load(factors + j * kWide<T>).v; });
     target.finish();
   }
 }
@@ -83,8 +86,9 @@ void attend(const LinearAttention<T>& call, const Plan& plan, const Place& place
       ahead.read(from.from(n + kBlock), kBlock, features);
     }
     const Given<T> given = tile_of(from.from(n), count, features, T(0), room.queries);
-    map_queries(call, total, given, vectors_of<T>(count), room.queries, ahead);
-    attend_block(room, plan, count, to.from(n), ahead);
+    T factors[kBlock];
+    const Given<T> queries = map_queries(call, total, given, vectors_of<T>(count), room.queries, factors, ahead);
+    attend_block(room, plan, queries, factors, count, to.from(n), ahead);
   }
   end_stream();
 }

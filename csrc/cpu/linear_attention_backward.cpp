@@ -105,7 +105,8 @@ void query_slopes(const LinearAttention<T>& call, const Plan& plan, const T* tot
   const Rows<T> slopes{room.slopes, kBlock};
   T inverse[kBlock];
   if (call.map == Map::softmax) {
-    softmax_features(queries, room.queries, vectors, features, T(1), ahead);
+    exp_features(queries, room.queries, vectors, features, T(1), inverse, ahead);
+    scale_positions(room.queries, inverse, vectors, features);
   } else if (call.map == Map::elu1) {
     elu1_rows(queries, Rows<T>{room.queries, kBlock}, features, vectors, ahead);
     divisors(room.queries, total, vectors, features, inverse);
@@ -182,32 +183,11 @@ void merge_slopes(const LinearAttention<T>& call, const Plan& plan, T* partials,
   }
 }
 
-// `slopes` is dC v: the gradient in mapped keys less `shift`, times the map's derivative.
+// The gradient in keys from `sum`, that in mapped keys, dC v: less `shift`, times the map's derivative.
 template <typename T>
-void key_slopes(const T* mapped, bool elu1, const T* shift, int64_t vectors, int64_t features, const T* slopes,
-                const TileTarget<T>& to) {
-  const bool streams = to.streams();
-  for (int64_t f = 0; f < features; ++f) {
-    for (int64_t j = 0; j < vectors; ++j) {
-      const int64_t at = f * kBlock + j * kWide<T>;
-      const Pack<T> y = load(mapped + at), slope = elu1 ? elu1_slopes(y) : y;
-      const Pack<T> result{slope.v * (load(slopes + at).v - shift[f])};
-      put(to.rows.data + f * to.rows.step + j * kWide<T>, result, streams);
-    }
-  }
-}
-
-// The same of turned keys.
-template <typename T>
-void key_slopes_turned(const T* mapped, bool elu1, const T* shift, int64_t count, int64_t features, const T* slopes,
-                       const Rows<T>& to) {
-  for (int64_t n = 0; n < count; ++n) {
-    for (int64_t f = 0; f < features; f += kWide<T>) {
-      const int64_t at = n * features + f;
-      const Pack<T> y = load(mapped + at), slope = elu1 ? elu1_slopes(y) : y;
-      store(to.data + n * to.step + f, Pack<T>{slope.v * (load(slopes + at).v - load(shift + f).v)});
-    }
-  }
+inline void to_key_slope(Pack<T>& sum, const T* mapped, const Pack<T>& shift, bool elu1) {
+  const Pack<T> y = load(mapped), slope = elu1 ? elu1_slopes(y) : y;
+  sum.v = slope.v * (sum.v - shift.v);
 }
 
 // Where the gradients of keys and values go.
@@ -263,13 +243,14 @@ void differentiate_block(const Columns<T>& here, int64_t count, const Targets<T>
   } else {
     exp_below(given, mapped, features, vectors, slopes.normalizer, ahead);
   }
-  product<By::rows>(context, values, Rows<T>{room.key_grads, kBlock}, plan.features, vectors, plan.width, Into::set,
-                    ahead);
+  const TileTarget<T> to_k(to.k, count, features, past, room.key_grads);
+  product<By::rows>(context, values, to_k.rows, plan.features, vectors, plan.width, into_of(to_k), ahead,
+                    [&](Pack<T>& sum, int64_t f, int64_t j) {
+                      to_key_slope(sum, room.keys + f * kBlock + j * kWide<T>, all(slopes.shift[f]), slopes.elu1);
+                    });
+  to_k.finish();
   const TileTarget<T> to_v(to.v, count, width, past, room.value_grads);
   product<By::columns>(context, keys, to_v.rows, plan.width, vectors, plan.features, into_of(to_v), ahead);
-  const TileTarget<T> to_k(to.k, count, features, past, room.key_grads);
-  key_slopes(room.keys, slopes.elu1, slopes.shift, vectors, features, room.key_grads, to_k);
-  to_k.finish();
   to_v.finish();
 }
 
@@ -286,14 +267,17 @@ void differentiate_turned_block(const Columns<T>& here, int64_t count, const Tar
   } else {
     exp_below_turned(given, mapped, count, features / kWide<T>, slopes.normalizer, ahead);
   }
-  product<By::rows>(values, Given<T>{room.turned, features}, Rows<T>{room.key_grads, features}, rows,
-                    features / kWide<T>, width, Into::set, ahead);
+  const TurnedTarget<T> to_k(to.k, count, features, room.key_grads);
+  product<By::rows>(values, Given<T>{room.turned, features}, to_k.rows, rows, features / kWide<T>, width, Into::set,
+                    ahead, [&](Pack<T>& sum, int64_t n, int64_t j) {
+                      const int64_t f = j * kWide<T>;
+                      to_key_slope(sum, room.keys + n * features + f, load(slopes.shift + f), slopes.elu1);
+                    });
+  to_k.finish();
   const TurnedTarget<T> to_v(to.v, count, width, room.value_grads);
   product<By::rows>(keys, Given<T>{slopes.context, width}, to_v.rows, rows, width / kWide<T>, features, Into::set,
                     ahead);
   to_v.finish();
-  key_slopes_turned(room.keys, slopes.elu1, slopes.shift, count, features, room.key_grads,
-                    Rows<T>{to.k.data, to.k.position});
 }
 
 // Gradients of one part's keys and values. 0 for what the mask hides.
@@ -310,9 +294,9 @@ void differentiate_keys(const Columns<T>& part, const Targets<T>& to, const Plan
     const int64_t count = std::min(kBlock, part.count - n);
     Ahead ahead;
     if (plan.beyond_cache<T>()) {
-      if (turned) ahead.write(there.k, count, features), ahead.write(there.v, count, width);
       ahead.read(here.v.from(kBlock), kBlock, width);
       ahead.read(here.k.from(kBlock), kBlock, features);
+      if (turned) ahead.write(there.v, count, width), ahead.write(there.k, count, features);
     }
     if (turned) {
       differentiate_turned_block(here, count, there, plan, slopes, room, ahead);

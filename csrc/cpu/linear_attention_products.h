@@ -27,9 +27,17 @@ constexpr int kRows = 8;  // 16 sums and 2 rows of B in 32 registers
 constexpr int kRows = 4;  // 8 sums and 2 rows of B in 16 registers
 #endif
 
-template <By by, int J, typename T>
+// What becomes of a vector of results before it is stored: `finish(sum, row, vector)` changes it, `vector` being its
+// number along the row.
+struct AsItIs {
+  template <typename T>
+  void operator()(Pack<T>&, int64_t, int64_t) const {}
+};
+
+template <By by, int J, typename T, typename Finish>
 inline void product_block(const T* __restrict__ a, int64_t a_step, const T* __restrict__ b, int64_t b_step,
-                          T* __restrict__ to, int64_t to_step, int64_t depth, Into into, Ahead& ahead) {
+                          T* __restrict__ to, int64_t to_step, int64_t depth, Into into, Ahead& ahead,
+                          const Finish& finish) {
   Pack<T> sums[kRows][J];
   for (int i = 0; i < kRows; ++i) {
     for (int j = 0; j < J; ++j) sums[i][j] = into == Into::add ? load(to + i * to_step + j * kWide<T>) : Pack<T>{};
@@ -44,7 +52,10 @@ inline void product_block(const T* __restrict__ a, int64_t a_step, const T* __re
     }
   }
   for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < J; ++j) put(to + i * to_step + j * kWide<T>, sums[i][j], into == Into::stream);
+    for (int j = 0; j < J; ++j) {
+      finish(sums[i][j], i, j);
+      put(to + i * to_step + j * kWide<T>, sums[i][j], into == Into::stream);
+    }
   }
 }
 
@@ -54,18 +65,19 @@ inline Into into_of(const TileTarget<T>& target) {
 }
 
 // to (+)= A B for `rows` rows, a multiple of kRows, and `vectors` vectors of columns.
-template <By by, typename T>
+template <By by, typename T, typename Finish = AsItIs>
 void product(const Given<T>& a, const Given<T>& b, const Rows<T>& to, int64_t rows, int64_t vectors, int64_t depth,
-             Into into, Ahead& ahead) {
+             Into into, Ahead& ahead, const Finish& finish = {}) {
   for (int64_t j = 0; j < vectors; j += 2) {
     for (int64_t i = 0; i < rows; i += kRows) {
       const T* part = by == By::rows ? a.data + i * a.step : a.data + i;
       const T* columns = b.data + j * kWide<T>;
       T* out = to.data + i * to.step + j * kWide<T>;
+      const auto here = [&](Pack<T>& sum, int64_t row, int64_t vector) { finish(sum, i + row, j + vector); };
       if (j + 1 < vectors) {
-        product_block<by, 2>(part, a.step, columns, b.step, out, to.step, depth, into, ahead);
+        product_block<by, 2>(part, a.step, columns, b.step, out, to.step, depth, into, ahead, here);
       } else {
-        product_block<by, 1>(part, a.step, columns, b.step, out, to.step, depth, into, ahead);
+        product_block<by, 1>(part, a.step, columns, b.step, out, to.step, depth, into, ahead, here);
       }
     }
   }
@@ -128,7 +140,7 @@ void exp_below_turned(const Given<T>& from, const Rows<T>& to, int64_t count, in
 }
 
 template <int J, typename T>
-inline void softmax_columns(const Given<T>& from, T* tile, int64_t features, T scale, Ahead& ahead) {
+inline void exp_columns(const Given<T>& from, T* tile, int64_t features, T scale, T* factors, Ahead& ahead) {
   Pack<T> most[J], sum[J];
   for (int j = 0; j < J; ++j) most[j] = load(from.data + j * kWide<T>), sum[j] = Pack<T>{};
   for (int64_t f = 1; f < features; ++f) {
@@ -142,22 +154,33 @@ inline void softmax_columns(const Given<T>& from, T* tile, int64_t features, T s
       sum[j].v += y.v;
     }
   }
-  for (int j = 0; j < J; ++j) sum[j].v = scale / sum[j].v;
-  for (int64_t f = 0; f < features; ++f) {
-    for (int j = 0; j < J; ++j) {
-      T* at = tile + f * kBlock + j * kWide<T>;
-      store(at, Pack<T>{load(at).v * sum[j].v});
-    }
+  for (int j = 0; j < J; ++j) store(factors + j * kWide<T>, Pack<T>{scale / sum[j].v});
+}
+
+// A softmax over features and `scale`, in two parts: exp(x - greatest), and what is to be multiplied with at each
+// position, scale / sum.
+template <typename T>
+void exp_features(const Given<T>& from, T* tile, int64_t vectors, int64_t features, T scale, T* factors,
+                  Ahead& ahead) {
+  const auto part = [&](int64_t j) { return Given<T>{from.data + j * kWide<T>, from.step}; };
+  int64_t j = 0;
+  for (; j + 4 <= vectors; j += 4) {
+    exp_columns<4>(part(j), tile + j * kWide<T>, features, scale, factors + j * kWide<T>, ahead);
+  }
+  for (; j < vectors; ++j) {
+    exp_columns<1>(part(j), tile + j * kWide<T>, features, scale, factors + j * kWide<T>, ahead);
   }
 }
 
-// exp(x - greatest over features), divided by its sum and multiplied by `scale`.
+// Every row of a tile times `factors`, one for each position.
 template <typename T>
-void softmax_features(const Given<T>& from, T* tile, int64_t vectors, int64_t features, T scale, Ahead& ahead) {
-  const auto part = [&](int64_t j) { return Given<T>{from.data + j * kWide<T>, from.step}; };
-  int64_t j = 0;
-  for (; j + 4 <= vectors; j += 4) softmax_columns<4>(part(j), tile + j * kWide<T>, features, scale, ahead);
-  for (; j < vectors; ++j) softmax_columns<1>(part(j), tile + j * kWide<T>, features, scale, ahead);
+void scale_positions(T* tile, const T* factors, int64_t vectors, int64_t rows) {
+  for (int64_t f = 0; f < rows; ++f) {
+    for (int64_t j = 0; j < vectors; ++j) {
+      T* at = tile + f * kBlock + j * kWide<T>;
+      store(at, Pack<T>{load(at).v * load(factors + j * kWide<T>).v});
+    }
+  }
 }
 
 }  // namespace iqazoo::cpu::tiles

@@ -285,14 +285,6 @@ void divisors(const T* queries, const T* total, int64_t vectors, int64_t feature
   }
 }
 
-// Every row of a tile times `factors`, one for each position.
-template <typename T>
-void scale_positions(T* tile, const T* factors, int64_t vectors, int64_t rows) {
-  for (int64_t f = 0; f < rows; ++f) {
-    for (int64_t j = 0; j < vectors * kWide<T>; ++j) tile[f * kBlock + j] *= factors[j];
-  }
-}
-
 // To be called before `view` is written.
 template <typename T>
 void expect_writes_to(const View<T>& view, const linear_attention::Sizes& s, int64_t features) {
