@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iqazoo.ops.backend import dense, launch, module
+from iqazoo.ops.backend import FLOATS, dense, launch, module
 
 View = tuple[int, int, int, int, int]
 Memory = tuple[Tensor, ...]  # keys and values, or none
@@ -47,17 +47,22 @@ class Inputs(NamedTuple):
 
 def view_of(x: Tensor, positions_last: bool) -> View:
     """Of `[B, H, N, D]`, or `[B, H, D, N]`; without B it is the same for the whole batch."""
-    batch = x.stride(0) if x.ndim == 4 else 0
-    head, rows, columns = x.stride()[-3:]
+    *batch, head, rows, columns = x.stride()
     if positions_last:
         rows, columns = columns, rows
-    return x.data_ptr(), batch, head, rows, columns
+    return x.data_ptr(), batch[0] if batch else 0, head, rows, columns
 
 
 def readable(x: Tensor) -> Tensor:
     """The tensor with stride 1 in one of its last two dimensions, copied only if need be."""
-    x = x.resolve_neg()
+    if x.is_neg():  # asking costs less than making sure
+        x = x.resolve_neg()
     return x if 1 in x.stride()[-2:] else x.contiguous()
+
+
+def empty_as(x: Tensor) -> Tensor:
+    """Dense, and otherwise like `x`."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)  # half the time of x.new_empty(x.shape)
 
 
 def writable(out: Tensor, *inputs: Tensor) -> bool:
@@ -69,7 +74,7 @@ def writable(out: Tensor, *inputs: Tensor) -> bool:
 def empty_sums(q: Tensor, v: Tensor, positions_last: bool) -> tuple[Tensor, Tensor]:
     """Context and normalizer: what is kept."""
     axis = 2 if positions_last else 3
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = q.dtype if q.dtype in FLOATS else torch.float32
     shape = (*q.shape[:2], q.shape[axis], v.shape[axis])
     return q.new_empty(shape, dtype=dtype), q.new_empty(shape[:3], dtype=dtype)
 

@@ -14,6 +14,7 @@ from iqazoo.ops.linear_attention_launch import (
     Settings,
     attend,
     differentiate,
+    empty_as,
     empty_sums,
     readable,
     writable,
@@ -56,14 +57,14 @@ def _forward(
     positions_last: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, context, normalizer."""
-    out = v.new_empty(v.shape)
+    out = empty_as(v)
     inputs = Inputs(q, k, v, mask, _pair(memory_k, memory_v))
     return out, *attend(out, inputs, Settings(q_map, scale, causal, positions_last))
 
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     positions_last = rest[-1]
-    return v.new_empty(v.shape), *empty_sums(q, v, positions_last)
+    return empty_as(v), *empty_sums(q, v, positions_last)
 
 
 def _forward_gradients(
@@ -83,7 +84,7 @@ def _forward_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """In q, k, v and the memory, whose are empty if there is none."""
     inputs = Inputs(q, k, v, mask, _pair(memory_k, memory_v))
-    gradients = (q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape))
+    gradients = (empty_as(q), empty_as(k), empty_as(v))
     settings = Settings(q_map, scale, causal, positions_last)
     to_memory = differentiate(grad, inputs, (context, normalizer), gradients, settings)
     to_keys, to_values = to_memory or (q.new_empty(0), q.new_empty(0))
@@ -94,7 +95,7 @@ def _fake_gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
     memory = rest[:2]
-    return (*(x.new_empty(x.shape) for x in (q, k, v)), *(q.new_empty(0 if m is None else m.shape) for m in memory))
+    return (*map(empty_as, (q, k, v)), *(q.new_empty(0 if m is None else m.shape) for m in memory))
 
 
 def _forward_packed(
@@ -137,7 +138,7 @@ def _forward_packed_gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """In qkv and the memory."""
     inputs = _unpacked(qkv, heads, mask, _pair(memory_k, memory_v))
-    gradient = qkv.new_empty(qkv.shape)
+    gradient = empty_as(qkv)
     grad = _split(readable(grad), 1, heads)[0]
     q, k, v = _split(gradient, 3, heads)
     settings = Settings(q_map, scale, causal, True)
@@ -148,7 +149,7 @@ def _forward_packed_gradients(
 
 def _fake_packed_gradients(grad: Tensor, qkv: Tensor, mask: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
     memory = rest[:2]
-    return qkv.new_empty(qkv.shape), *(qkv.new_empty(0 if m is None else m.shape) for m in memory)
+    return empty_as(qkv), *(qkv.new_empty(0 if m is None else m.shape) for m in memory)
 
 
 def _split(packed: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
@@ -224,9 +225,14 @@ def options(settings: Settings) -> dict[str, Any]:
     return {"q_map": q_map, "k_map": K_MAPS[elu1], "scale": scale, "causal": settings.causal, "layout": layout}
 
 
-_attend = op("linear_attention", _forward, fake=_fake, setup_context=_save, backward=_backward)
+_attend = op("linear_attention", _forward, fake=_fake, setup_context=_save, backward=_backward, internal=2)
 _gradients = op("linear_attention_backward", _forward_gradients, fake=_fake_gradients)
 _attend_packed = op(
-    "linear_attention_packed", _forward_packed, fake=_fake_packed, setup_context=_save, backward=_backward_packed
+    "linear_attention_packed",
+    _forward_packed,
+    fake=_fake_packed,
+    setup_context=_save,
+    backward=_backward_packed,
+    internal=2,
 )
 _packed_gradients = op("linear_attention_packed_backward", _forward_packed_gradients, fake=_fake_packed_gradients)
