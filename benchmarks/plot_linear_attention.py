@@ -122,20 +122,21 @@ def write(path, parts, labels, colors):
     path.write_text(f"{head}\n{body}\n</svg>\n", encoding="utf-8")
 
 
-def main():
+def plot(script, measure, results, draw):
+    """Measure time here and memory in a process of its own, keep both, and draw them; with --draw only the last."""
     if "--memory" in sys.argv:
         print(json.dumps(measure(memory=True)))
         return
     if "--draw" not in sys.argv:
         times = measure(memory=False)
         settings = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-        done = subprocess.run([sys.executable, __file__, "--memory"], env=settings, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, script, "--memory"], env=settings, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({"time": times, "memory": json.loads(done.stdout.splitlines()[-1])}))
-    draw(json.loads(RESULTS.read_text()))
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(json.dumps({"time": times, "memory": json.loads(done.stdout.splitlines()[-1])}))
+    draw(json.loads(results.read_text()))
 
 
 if __name__ == "__main__":
-    main()
+    plot(__file__, measure, RESULTS, draw)

@@ -7,14 +7,10 @@ level, whose map has half the image's sides. The plugin must be installed.
 """
 
 import functools
-import json
-import os
-import subprocess
-import sys
 
 import torch
 from iqazoo_unet.blocks import FullAttention
-from plot_linear_attention import ROOT, growth, panel, scaled, write
+from plot_linear_attention import ROOT, growth, panel, plot, scaled, write
 from test_linear_attention import in_turns
 
 from iqazoo.nets import LinearAttention
@@ -76,20 +72,5 @@ def draw(results):
     write(PLOT, parts, LABELS, COLORS)
 
 
-def main():
-    if "--memory" in sys.argv:
-        print(json.dumps(measure(memory=True)))
-        return
-    if "--draw" not in sys.argv:
-        times = measure(memory=False)
-        settings = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-        done = subprocess.run([sys.executable, __file__, "--memory"], env=settings, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({"time": times, "memory": json.loads(done.stdout.splitlines()[-1])}))
-    draw(json.loads(RESULTS.read_text()))
-
-
 if __name__ == "__main__":
-    main()
+    plot(__file__, measure, RESULTS, draw)

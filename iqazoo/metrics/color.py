@@ -54,7 +54,7 @@ def to_channels(image: Tensor, channels: Channels) -> Tensor:
 
 
 def _levels(luma: Tensor) -> Tensor:
-    """Rounded to whole levels. That of 8-bit images is thousandths of one: halves must not depend on rounding errors."""
+    """Rounded to whole ones. Luma of 8-bit images is in thousandths: errors must not decide about halves."""
     return ((luma * 255_000).round() / 1000).round()
 
 

@@ -21,8 +21,8 @@ from iqazoo.ops import windowed_moments
 
 WINDOW, SIGMA = 7, 7 / 6
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # to the right, below, and both diagonals
-# Where luma deviates no more than this, contrast up to that is none: the sign of rounding would count. In float32 a flat
-# place of 8-bit levels deviates by up to 0.1.
+# Where luma deviates no more than this, contrast up to that is none: the sign of rounding would count. In float32 flat
+# places of 8-bit levels deviate by up to 0.1.
 FLAT, ROUNDING = 0.25, 1e-4
 LEAST, GREATEST, STEP = 0.2, 10.0, 0.001  # shapes in the authors' table
 SHAPES = LEAST + STEP * np.arange(round((GREATEST - LEAST) / STEP) + 1)

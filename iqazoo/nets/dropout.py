@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 
-
 class Dropout(nn.Dropout):
     """`nn.Dropout`, but on a CPU it spends 16 random bits on an element, where torch draws a number: 6 times faster.
 
