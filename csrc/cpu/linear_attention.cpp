@@ -86,7 +86,7 @@ void attend(const LinearAttention<T>& call, const Plan& plan, const Place& place
       ahead.read(from.from(n + kBlock), kBlock, features);
     }
     const Given<T> given = tile_of(from.from(n), count, features, T(0), room.queries);
-    T factors[kBlock];
+    T factors[kBlock] = {};
     const Given<T> queries = map_queries(call, total, given, vectors_of<T>(count), room.queries, factors, ahead);
     attend_block(room, plan, queries, factors, count, to.from(n), ahead);
   }

@@ -3,7 +3,7 @@
 
 from typing import Literal, get_args
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from iqazoo.errors import InputError
@@ -27,11 +27,18 @@ def tv(image: Tensor, *, norm: Norm = "isotropic") -> Tensor:
     """
     dx, dy = image[..., 1:] - image[..., :-1], image[..., 1:, :] - image[..., :-1, :]
     if norm == "isotropic":
-        return safe_sqrt(F.pad(dx, [0, 1]).square() + F.pad(dy, [0, 0, 0, 1]).square()).sum((1, 2, 3))
+        down = dy[..., :-1]
+        both = torch.addcmul(dx[..., :-1, :].square(), down, down)  # [B, C, H - 1, W - 1]
+        return safe_sqrt(both).sum((1, 2, 3)) + _total(dx[..., -1:, :]) + _total(dy[..., -1:])
     if norm == "l1":
-        return dx.abs().sum((1, 2, 3)) + dy.abs().sum((1, 2, 3))
+        return _total(dx) + _total(dy)
     squares = dx.square().sum((1, 2, 3)) + dy.square().sum((1, 2, 3))
     return squares if norm == "l2-squared" else safe_sqrt(squares)
+
+
+def _total(differences: Tensor) -> Tensor:
+    """The sum of the absolute values, `[B]`."""
+    return differences.abs().sum((1, 2, 3))
 
 
 class TV(nn.Module):
