@@ -194,6 +194,18 @@ def test_large_logits(backend, options):
     check_against_reference((q, rising, qkv[2]), more, backend, 1e-4, **options)
 
 
+@pytest.mark.parametrize("layout", ["bhnd", "bhdn"])
+@pytest.mark.parametrize("rise", [0.1, 3.0, 7.9, 8.1, 30.0])  # around what the sums' shift lets pass
+@pytest.mark.parametrize("backend", CPU)
+def test_keys_that_rise_from_tile_to_tile(backend, rise, layout):
+    (q, k, v), options = make((1, 2, 700, 32, 32), layout=layout, dtype=torch.float64)
+    steps = rise * (torch.arange(700) // 64).double()
+    k = k + (steps[:, None] if layout == "bhnd" else steps)
+    want = values_and_gradients(reference_linear_attention, (q, k, v), options)
+    got = values_and_gradients(linear_attention, (q, k, v), options, backend=backend)
+    check(got, want, TOLERANCE[torch.float64])
+
+
 @pytest.mark.parametrize("options", [*MAPS, ELU1 | {"causal": True}], ids=str)
 @pytest.mark.parametrize("where", ["a key", "a feature's keys", "a tile's keys", "all keys", "a query"])
 @pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])
