@@ -100,6 +100,17 @@ def measure(function, sets):
     return work, plain
 
 
+def kernels(function, sets):
+    """Microseconds that each kernel of a call takes, by its name, the slowest first."""
+    activity = torch.profiler.ProfilerActivity.CUDA
+    with torch.profiler.profile(activities=[activity], acc_events=True) as profiler:
+        for inputs in sets:
+            function(*inputs)
+        torch.cuda.synchronize()
+    found = {event.key: event.self_device_time_total / len(sets) for event in profiler.key_averages()}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
 def attempt(function, sets):
     """The same, or nothing where there is no function or its memory does not suffice."""
     try:
@@ -133,6 +144,7 @@ def row(case, bandwidth, rate):
         "limit": "memory" if memory >= arithmetic else "arithmetic",
         "torch_over_fused": plain_work / work if work and plain_work else None,
         "torch_over_fused_eager": plain_eager / eager if plain_eager else None,
+        "kernels_us": kernels(case.fused, sets[:8]),
     }
 
 

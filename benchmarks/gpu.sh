@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Everything there is to learn on a machine with an NVIDIA GPU, in one call under ten minutes: benchmarks/gpu.sh OUT
+# Everything there is to learn on a machine with an NVIDIA GPU, in one call: benchmarks/gpu.sh OUT
 #
-# Builds the kernels in place, runs the ops' tests, compute-sanitizer and the benchmarks; writes logs, results.json and
-# table.md into OUT and prints the table last. Needs nvcc, a C++ compiler, torch, numpy, pybind11, ninja, setuptools,
-# pytest and hypothesis; downloads and installs nothing. PYTHON is the interpreter (python3).
+# Builds the kernels in place, runs the tests that need a GPU (the ops', the trainers', each metric's beside the CPU), the
+# benchmarks and compute-sanitizer; writes logs, results.json and table.md into OUT and prints the table last. Needs nvcc,
+# a C++ compiler, pybind11, ninja, setuptools, pytest, hypothesis and what iqazoo depends on; takes pytest-xdist where it
+# is; downloads and installs nothing. PYTHON is the interpreter (python3). LIMIT is how many seconds all may take (590);
+# what comes last is cut off first. BUILD=0 takes the modules that lie in iqazoo/, built elsewhere for that Python.
 # Exit code: 0; 1 if the build, a test, a sanitizer or a benchmark failed; 3 if the build works but no GPU is there.
 set -uo pipefail
-[ $# -eq 1 ] || { sed -n '2,7p' "$0"; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,9p' "$0"; exit 2; }
 mkdir -p "$1" && out=$(cd "$1" && pwd) || exit 2
 cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin # compute-sanitizer may be in there only
 status=0
-end=$((SECONDS + 590))
+end=$((SECONDS + ${LIMIT:-590}))
 
-# step SECONDS LOG COMMAND...: runs a command within a time, and within what is left of ten minutes; its words go to a
+# step SECONDS LOG COMMAND...: runs a command within a time, and within what is left of all; its words go to a
 # log, the end of them here if it failed.
 step() {
   local seconds=$1 log=$out/$2 code left=$((end - SECONDS))
@@ -41,8 +43,28 @@ sanitize() {
   esac
 }
 
+# check NAME SECONDS ARGUMENTS...: tests, by several processes where they can; failures, which NAME.failures holds even of
+# tests that were cut off, and tests of the GPU that were skipped, are told.
+# Several processes, each with threads for all processors, would mostly wait for one another.
+workers=()
+"$python" -c 'import xdist' 2>/dev/null && workers=(-n "$(nproc)")
+check() {
+  local name=$1 seconds=$2
+  shift 2
+  OMP_NUM_THREADS=1 FAILURES=$out/$name.failures PYTHONPATH=$PYTHONPATH:$PWD/benchmarks step "$seconds" "$name.log" \
+    "$python" -m pytest -q -W ignore --tb=short -p no:cacheprovider -p gpu_failures "${workers[@]}" "$@" || {
+    echo "$name: tests FAILED"
+    status=1
+  }
+  echo "$name: $(tail -n 1 "$out/$name.log")"
+  ! grep -q 'SKIPPED.*: cuda: ' "$out/$name.log" || { echo "$name: tests of the GPU were SKIPPED"; status=1; }
+}
+
+# With egg_info, which holds the entry points, the package's metrics are found where it is not installed.
+make_modules=(build_ext --inplace)
+[ "${BUILD:-1}" = 1 ] || make_modules=()
 echo "build"
-step 400 build.log env IQAZOO_BUILD_EXT=1 IQAZOO_BUILD_CUDA=1 "$python" setup.py -q build_ext --inplace || {
+step 400 build.log env IQAZOO_BUILD_EXT=1 IQAZOO_BUILD_CUDA=1 "$python" setup.py -q egg_info "${make_modules[@]}" || {
   echo "the build FAILED"
   exit 1
 }
@@ -50,20 +72,16 @@ reason=$("$python" -c 'from iqazoo.ops import available; print(available()["cuda
 [ -z "$reason" ] || { echo "the kernels are built, but no GPU can be used here: $reason"; exit 3; }
 
 echo "tests"
-step 180 tests.log "$python" -m pytest tests/ops -q -m "not slow" -p no:cacheprovider --junitxml="$out/tests.xml" || {
-  echo "tests FAILED"
-  status=1
-}
-tail -n 1 "$out/tests.log"
-if grep -q 'SKIPPED.*: cuda: ' "$out/tests.log"; then
-  echo "tests FAILED: those of the GPU were skipped"
-  status=1
-fi
+check ops 150 tests/ops -m "gpu and not slow"
+
+echo "benchmarks"
+step 150 benchmarks.log "$python" benchmarks/gpu.py "$out" || { echo "benchmarks FAILED"; status=1; }
+
+check training 60 tests/train -m gpu
+check metrics 60 tests/testing/test_builtin_metrics.py -k check_devices
 
 sanitize memcheck
 sanitize racecheck
 
-echo "benchmarks"
-step 100 benchmarks.log "$python" benchmarks/gpu.py "$out" || { echo "benchmarks FAILED"; status=1; }
 [ ! -f "$out/table.md" ] || cat "$out/table.md"
 exit $status

@@ -50,6 +50,13 @@ class Tiny(nn.Module):
         self.heads.clamp_(min=0)
 
 
+class Dropped(Tiny):
+    """The same with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.5)
+
+
 class Similar(Tiny):
     """The same upside down: larger is better, at most 0."""
 
@@ -120,7 +127,7 @@ class Judgments(Dataset):
 
 def config(folder, **facts):
     given = {"name": "tiny", "data": folder, "out": folder / "run", "batch_size": 8, "lr": 0.01, "save_images": False}
-    return TrainConfig(**given | {"epochs": 2, "decay_epochs": 1, "log_every": 2} | facts)
+    return TrainConfig(**given | {"epochs": 2, "decay_epochs": 1, "log_every": 2, "device": "cpu"} | facts)
 
 
 def objective(network=Tiny, loss="auto", seed=0, scores=None, **facts):

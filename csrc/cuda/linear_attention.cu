@@ -9,30 +9,31 @@
 
 #include "cuda/linear_attention_maps.h"
 #include "cuda/linear_attention_split.h"
+#include "cuda/linear_attention_strip.h"
+#include "cuda/linear_attention_sums.h"
 
 namespace iqazoo::cuda {
 namespace attention {
 namespace {
 
-// The sums of one part: context [features][width], the largest key of each feature, and the total of its weights.
-IQAZOO_HD inline int64_t partial_size(int64_t features, int64_t width) { return features * (width + 2); }
-
-template <typename T, int W>
-constexpr int kSumShared = 2 * kTileBytes<W> + W * sizeof(float);
-
-// One block per part of a head.
 template <typename T, int W, bool softmax>
-__global__ void __launch_bounds__(kThreads<W>, (kResident<T, W>))
+constexpr int kSumShared = 4 * kTileBytes<W> + Sums<T, W, softmax>::kShared;
+
+// Blocks that a multiprocessor is to hold at a time, which bounds their registers: loads of the one hide behind the
+// arithmetic of the others.
+template <typename T, int W>
+constexpr int kResidentParts = kHalf<T> && W == 64 ? 3 : kResidentSums<W>;
+template <typename T, int W>
+constexpr int kResidentOutput = !kHalf<T> ? kResidentSums<W> : W == 32 ? 6 : W == 64 ? 4 : 2;
+
+// One block per part of a head. There are two tiles of keys and two of values: one is written while another is read.
+template <typename T, int W, bool softmax>
+__global__ void __launch_bounds__(kThreads<W>, (kResidentParts<T, W>))
     sum_parts(Sequence<const T> k, Sequence<const T> v, Sequence<const T> memory_k, Sequence<const T> memory_v,
               float* partial, Split split) {
   IQAZOO_DYNAMIC_SHARED(shared);
-  unsigned char *keys = shared, *values = shared + kTileBytes<W>;
-  auto* decay = shared_after<float>(shared, 2 * kTileBytes<W>);
   const Part part(split);
-  const Share<W> share;
-  const int column = share.part * kColumnGroups<W> * 8;
-  RowSums<W> sums;
-  float context[kColumnGroups<W>][4] = {};
+  Sums<T, W, softmax> sums(shared + 4 * kTileBytes<W>);
   int4 next_keys[kPieces<W>], next_values[kPieces<W>];
   const auto fetch_tile = [&](int64_t tile) {
     fetch<T, W>(next_keys, place_of(memory_k, k, split, part, tile, kPositions<T>));
@@ -41,49 +42,16 @@ __global__ void __launch_bounds__(kThreads<W>, (kResident<T, W>))
   if (part.first < part.last) fetch_tile(part.first);
   for (int64_t tile = part.first; tile < part.last; ++tile) {
     const auto here = place_of(memory_k, k, split, part, tile, kPositions<T>);
-    const bool early = tile < split.memory_tiles;
-    __syncthreads();
+    unsigned char* keys = shared + (tile - part.first) % 2 * 2 * kTileBytes<W>;
+    unsigned char* values = keys + kTileBytes<W>;
     deposit<T, W>(next_keys, keys, here.along_features);
-    deposit<T, W>(next_values, values, (early ? memory_v : v).along_features);
+    deposit<T, W>(next_values, values, (tile < split.memory_tiles ? memory_v : v).along_features);
     if (tile + 1 < part.last) fetch_tile(tile + 1);
-    bool taken[kFew<T>];
-#pragma unroll
-    for (int i = 0; i < kFew<T>; ++i) taken[i] = here.takes(first_position<T>() + i);
-    __syncthreads();
-    if constexpr (softmax) {
-      exp_of_keys<T, W>(keys, taken, sums, decay);
-    } else {
-      elu1_of_keys<T, W>(keys, taken, sums);
-    }
-    if (here.mask) hide<T, W>(values, taken);
-    __syncthreads();
-    if constexpr (softmax) {
-      const float upper = decay[share.row + thread() % kLanes / 4];
-      const float lower = decay[share.row + thread() % kLanes / 4 + 8];
-#pragma unroll
-      for (int j = 0; j < kColumnGroups<W>; ++j) {
-        context[j][0] *= upper;
-        context[j][1] *= upper;
-        context[j][2] *= lower;
-        context[j][3] *= lower;
-      }
-    }
-    add_over_positions<T>(context, keys, share.row, values, column);
+    __syncthreads();  // the tile is there, and the last one is read
+    sums.add(keys, values, here);
   }
-  const int64_t features = k.features, width = v.features;
-  float* out = partial + blockIdx.x * partial_size(features, width);
-  each_two(context, share.row, column, [&](int d, int e, float first, float second) {
-    if (d < features && e < width) out[d * width + e] = first;
-    if (d < features && e + 1 < width) out[d * width + e + 1] = second;
-  });
-#pragma unroll
-  for (int r = 0; r < kRows<W>; ++r) {
-    const float total = warp_sum(sums.total[r]);
-    const int d = first_row<W>() + r;
-    if (threadIdx.x % kLanes != 0 || d >= features) continue;
-    out[features * width + d] = sums.top[r];
-    out[features * (width + 1) + d] = total;
-  }
+  float* out = partial + blockIdx.x * partial_size(k.features, v.features);
+  sums.store(shared, out, k.features, v.features);
 }
 
 constexpr int kMergeThreads = 128;
@@ -116,47 +84,137 @@ __global__ void __launch_bounds__(kMergeThreads)
 }
 
 template <typename T, int W>
-constexpr int kOutShared = W * W * sizeof(T) + kTileBytes<W> +
-                           (2 * kExchange<T, W> + W + kPositions<T>) * sizeof(float);
+constexpr int kOutShared = W * W * sizeof(T) + 2 * kTileBytes<W> +
+                           (W + (kHalf<T> ? 0 : 2 * kExchange<W> + kPositions<T>)) * sizeof(float);
+
+// What a block of `write_out` has in shared memory besides tiles: the context as a matrix, elu1's sums over keys, and
+// for float32 the inverse of divisors by position and room.
+struct Context {
+  const unsigned char* matrix;
+  float *z, *inverse, *room, epsilon;
+};
+
+// A tile of queries becomes one of the output. Of float32.
+template <int W, Map map>
+__device__ __forceinline__ void answer_in_tiles(unsigned char* tile, int features, float scale, const Context& context) {
+  const Share<W> share;
+  const int position = share.part * kPositionGroups<float, W> * 8;
+  map_queries<W, map>(tile, features, context.z, context.epsilon, context.room, context.inverse);
+  __syncthreads();
+  float result[kPositionGroups<float, W>][4];
+  multiply<W, true>(result, context.matrix, share.row, tile, position);
+  __syncthreads();  // the tile is read; from here on it holds the output
+  each_two(result, share.row, position, [&](int e, int n, float first, float second) {
+    const float left = map == Map::elu1 ? context.inverse[n] : scale;
+    const float right = map == Map::elu1 ? context.inverse[n + 1] : scale;
+    store_two<float>(&cell<float>(tile, e, n), left * first, right * second);
+  });
+}
+
+// Maps the warp's strip of queries, turned; factor[j][i] becomes what the output at position 2 t + i of group j has to
+// be multiplied by. Sums are of the very values that are multiplied.
+template <typename T, int W, Map map>
+__device__ __forceinline__ void map_strip(Strip<W>& queries, float (&factor)[kGroups8<W>][2], int features, float scale,
+                                          const Context& context, const Lane<T, W>& lane) {
+  const int t = lane.t;
+#pragma unroll
+  for (int j = 0; j < kGroups8<W>; ++j) {
+    if constexpr (map == Map::scale) {
+      factor[j][0] = factor[j][1] = scale;
+    } else if constexpr (map == Map::softmax) {
+      float2 x[kBlocks8<W>];
+      float top = -INFINITY;
+#pragma unroll
+      for (int i = 0; i < kBlocks8<W>; ++i) {
+        x[i] = unpacked<T>(queries[i][j]);
+        if (features < W && 8 * i + 2 * t >= features) x[i].x = -INFINITY;
+        if (features < W && 8 * i + 2 * t + 1 >= features) x[i].y = -INFINITY;
+        top = fmaxf(top, fmaxf(x[i].x, x[i].y));
+      }
+      const float shift = max_over_t(top) * kLog2E;
+#pragma unroll
+      for (int i = 0; i < kBlocks8<W>; ++i) {
+        queries[i][j] = packed<T>(power_of_two(fmaf(x[i].x, kLog2E, -shift)),
+                                  power_of_two(fmaf(x[i].y, kLog2E, -shift)));
+      }
+      const uint32_t ones[4] = {kOnes<T>, kOnes<T>, kOnes<T>, kOnes<T>};
+      float sums[4] = {};
+#pragma unroll
+      for (int i = 0; i < kBlocks8<W>; i += 2) multiply_add<T>(sums, ones, queries[i][j], queries[i + 1][j]);
+      factor[j][0] = quotient(scale, sums[0]);
+      factor[j][1] = quotient(scale, sums[1]);
+    } else {
+      float sum = 0.0f;
+#pragma unroll
+      for (int i = 0; i < kBlocks8<W>; ++i) {
+        const float2 x = unpacked<T>(queries[i][j]);
+        const float first = elu1_of(x.x), second = elu1_of(x.y);
+        sum += first * context.z[8 * i + 2 * t] + second * context.z[8 * i + 2 * t + 1];
+        queries[i][j] = packed<T>(first, second);
+      }
+      const float inverse = quotient(1.0f, sum_over_t(sum) + context.epsilon);  // of position g; lane 4 g has it
+      factor[j][0] = __shfl_sync(~0u, inverse, 8 * t);
+      factor[j][1] = __shfl_sync(~0u, inverse, 8 * t + 4);
+    }
+  }
+}
+
+// The same of half types: each warp for its own positions.
+template <typename T, int W, Map map>
+__device__ __forceinline__ void answer_in_strips(unsigned char* tile, int features, float scale,
+                                                 const Context& context, const Lane<T, W>& lane) {
+  Strip<W> queries;
+  float factor[kGroups8<W>][2];
+  load_strip<T, W, true>(queries, tile, lane);
+  map_strip<T, W, map>(queries, factor, features, scale, context, lane);
+  __syncwarp();  // the strip is read; from here on it holds the output
+#pragma unroll
+  for (int m = 0; m < W / 16; ++m) {
+    float result[kGroups8<W>][4];
+    multiply_strip<T, W, true>(result, context.matrix, m, queries, lane);
+#pragma unroll
+    for (int j = 0; j < kGroups8<W>; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        strip_cell<T, W>(tile, 2 * m + i, j, lane) =
+            packed<T>(factor[j][0] * result[j][2 * i], factor[j][1] * result[j][2 * i + 1]);
+      }
+    }
+  }
+}
 
 // One block per part of a head. `factor` multiplies the context as it is loaded, `scale` the output.
 template <typename T, int W, Map map>
-__global__ void __launch_bounds__(kThreads<W>, (kResident<T, W>))
+__global__ void __launch_bounds__(kThreads<W>, (kResidentOutput<T, W>))
     write_out(Sequence<const T> q, Sequence<T> out, const float* context, const float* normalizer, float factor,
               float scale, Split split) {
   IQAZOO_DYNAMIC_SHARED(shared);
-  unsigned char* tile = shared;
-  unsigned char* matrix = shared + kTileBytes<W>;
-  auto* room = shared_after<float>(matrix, W * W * sizeof(T));
-  float *z = room + 2 * kExchange<T, W>, *inverse = z + W;
+  unsigned char* matrix = shared + 2 * kTileBytes<W>;
+  auto* z = shared_after<float>(matrix, W * W * sizeof(T));
   const Part part(split);
-  const Share<W> share;
-  const int position = share.part * kPositionGroups<T, W> * 8;
+  const Lane<T, W> lane;
   const int64_t features = q.features, width = out.features;
   load_matrix<T, W>(matrix, context + part.head * features * width, q.features, out.features, factor);
   for (int d = threadIdx.x; map == Map::elu1 && d < W; d += kThreads<W>) {
     z[d] = d < features ? factor * normalizer[part.head * features + d] : 0.0f;
   }
+  const auto epsilon = factor * static_cast<float>(linear_attention::kEpsilon);
+  const Context all{matrix, z, z + W, z + W + kPositions<T>, epsilon};
   int4 next[kPieces<W>];
   const auto place_at = [&](const auto& sequence, int64_t t) {
     return Place(sequence, part.b, part.h, t * kPositions<T>, kPositions<T>);
   };
   if (part.first < part.last) fetch<T, W>(next, place_at(q, part.first));
   for (int64_t t = part.first; t < part.last; ++t) {
-    __syncthreads();
+    unsigned char* tile = shared + (t - part.first) % 2 * kTileBytes<W>;
     deposit<T, W>(next, tile, q.along_features);
     if (t + 1 < part.last) fetch<T, W>(next, place_at(q, t + 1));
-    __syncthreads();
-    const auto epsilon = factor * static_cast<float>(linear_attention::kEpsilon);
-    map_queries<T, W, map>(tile, q.features, z, epsilon, room, inverse);
-    __syncthreads();
-    float result[kPositionGroups<T, W>][4];
-    multiply<T, W, true>(result, matrix, share.row, tile, position);
-    __syncthreads();  // the tile is read; from here on it holds the output
-    each_two(result, share.row, position, [&](int e, int n, float first, float second) {
-      const float left = map == Map::elu1 ? inverse[n] : scale, right = map == Map::elu1 ? inverse[n + 1] : scale;
-      store_two<T>(&cell<T>(tile, e, n), left * first, right * second);
-    });
+    __syncthreads();  // the tile is there, and the last one is stored
+    if constexpr (kHalf<T>) {
+      answer_in_strips<T, W, map>(tile, q.features, scale, all, lane);
+    } else {
+      answer_in_tiles<W, map>(tile, q.features, scale, all);
+    }
     __syncthreads();
     store<T, W>(tile, place_at(out, t));
   }
@@ -168,10 +226,10 @@ int sum_context(const LinearAttentionInputs<T>& in, float* context, float* norma
   const Sequence<const T> k(in.k, sizes.positions, sizes.features, in.mask), v(in.v, sizes.positions, sizes.width);
   const Sequence<const T> memory_k(in.memory_k, sizes.columns, sizes.features);
   const Sequence<const T> memory_v(in.memory_v, sizes.columns, sizes.width);
-  const Split split(sizes, sizes.columns, kPositions<T>);
+  const Split split(sizes, sizes.columns, kPositions<T>, sum_splits_of(sizes));
   const int64_t heads = sizes.batch * sizes.heads, rows = heads * sizes.features;
   if (!fits_a_grid(heads * split.splits) || !fits_a_grid(rows)) return cudaErrorInvalidConfiguration;
-  IQAZOO_LAUNCH_SHARED((sum_parts<T, W, softmax>), heads * split.splits, kThreads<W>, (kSumShared<T, W>), queue, k, v,
+  IQAZOO_LAUNCH_SHARED((sum_parts<T, W, softmax>), heads * split.splits, kThreads<W>, (kSumShared<T, W, softmax>), queue, k, v,
                        memory_k, memory_v, partial, split);
   if (const cudaError_t failed = cudaGetLastError()) return failed;
   IQAZOO_LAUNCH((merge_parts<softmax>), up(rows, kMergeThreads / kLanes), kMergeThreads, queue, partial, context,
@@ -186,8 +244,9 @@ int forward(const LinearAttentionInputs<T>& in, const View<T>& out, float* conte
   if (const int failed = sum_context<T, W, softmax>(in, context, normalizer, scratch, sizes, queue)) return failed;
   const Sequence<const T> q(in.q, sizes.positions, sizes.features);
   const Sequence<T> to(out, sizes.positions, sizes.width);
-  const Split split(sizes, 0, kPositions<T>);
+  const Split split(sizes, 0, kPositions<T>, splits_of(sizes, kResidentOutput<T, W>));
   if (split.tiles == 0) return cudaSuccess;
+  if (!fits_a_grid(sizes.batch * sizes.heads * split.splits)) return cudaErrorInvalidConfiguration;
   IQAZOO_LAUNCH_SHARED((write_out<T, W, map>), sizes.batch * sizes.heads * split.splits, kThreads<W>,
                        (kOutShared<T, W>), queue, q, to, context, normalizer, shrink_of(sizes, map), scale, split);
   return cudaGetLastError();
@@ -198,7 +257,7 @@ int forward(const LinearAttentionInputs<T>& in, const View<T>& out, float* conte
 
 int64_t linear_attention_forward_scratch(const linear_attention::Sizes& sizes) {
   const int64_t size = attention::partial_size(sizes.features, sizes.width);
-  return sizes.batch * sizes.heads * attention::splits_of(sizes) * size;
+  return sizes.batch * sizes.heads * attention::sum_splits_of(sizes) * size;
 }
 
 template <typename T>

@@ -54,7 +54,7 @@ struct Scratch {
   Scratch(float* memory, const Sizes& sizes) {
     const int64_t heads = sizes.batch * sizes.heads, rows = heads * sizes.features;
     partial = memory;
-    merged.context = partial + heads * splits_of(sizes) * gradient_size(sizes.features, sizes.width);
+    merged.context = partial + heads * sum_splits_of(sizes) * gradient_size(sizes.features, sizes.width);
     merged.offset = merged.context + rows * sizes.width;
     merged.peak = merged.offset + rows;
   }
@@ -72,8 +72,9 @@ int keys_and_values(const LinearAttentionInputs<T>& in, const LinearAttentionGra
   all.to_v = {to.v, sizes.positions, sizes.width};
   all.to_memory_k = {to.memory_k, sizes.columns, sizes.features};
   all.to_memory_v = {to.memory_v, sizes.columns, sizes.width};
-  const Split split(sizes, sizes.columns, kPositions<T>);
+  const Split split(sizes, sizes.columns, kPositions<T>, splits_of(sizes, kResidentKeys<T, W>));
   if (split.tiles == 0) return cudaSuccess;
+  if (!fits_a_grid(sizes.batch * sizes.heads * split.splits)) return cudaErrorInvalidConfiguration;
   IQAZOO_LAUNCH_SHARED((differentiate_keys<T, W, softmax>), sizes.batch * sizes.heads * split.splits, kThreads<W>,
                        (kKeysShared<T, W>), queue, all, normalizer, merged, split);
   return cudaGetLastError();
@@ -86,9 +87,9 @@ int backward(const LinearAttentionInputs<T>& in, const LinearAttentionGradients<
   const Scratch room(scratch, sizes);
   const Sequence<const T> q(in.q, sizes.positions, sizes.features), grad(to.out, sizes.positions, sizes.width);
   const Sequence<T> to_q(to.q, sizes.positions, sizes.features);
-  const Split split(sizes, 0, kPositions<T>);
+  const Split split(sizes, 0, kPositions<T>, sum_splits_of(sizes));
   const int64_t heads = sizes.batch * sizes.heads, rows = heads * sizes.features;
-  if (!fits_a_grid(heads * splits_of(sizes)) || !fits_a_grid(rows)) return cudaErrorInvalidConfiguration;
+  if (!fits_a_grid(heads * split.splits) || !fits_a_grid(rows)) return cudaErrorInvalidConfiguration;
   const float shrink = shrink_of(sizes, map);
   IQAZOO_LAUNCH_SHARED((differentiate_queries<T, W, map>), heads * split.splits, kThreads<W>,
                        (kQueriesShared<T, W>), queue, q, grad, to_q, context, normalizer, shrink, scale, room.partial,
@@ -106,7 +107,7 @@ int backward(const LinearAttentionInputs<T>& in, const LinearAttentionGradients<
 
 int64_t linear_attention_backward_scratch(const linear_attention::Sizes& sizes) {
   const int64_t rows = sizes.batch * sizes.heads * sizes.features;
-  return rows * (attention::splits_of(sizes) * (sizes.width + 1) + sizes.width + 2);
+  return rows * (attention::sum_splits_of(sizes) * (sizes.width + 1) + sizes.width + 2);
 }
 
 template <typename T>

@@ -30,12 +30,6 @@ __device__ __forceinline__ float dot(float4 a, float4 b, float sum) {
   return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
 }
 
-// The 16 bytes of row `row` in which `place` lies.
-template <typename T, int kRow>
-__device__ __forceinline__ const void* piece_at(const unsigned char* array, int row, int place) {
-  return array + swizzled<kRow>(row, place * static_cast<int>(sizeof(T)));
-}
-
 // sum[j] += over the positions of a tile, a[row ..][n] b[column + 8 j ..][n].
 template <typename T, int kGroups>
 __device__ __forceinline__ void add_over_positions(float (&sum)[kGroups][4], const unsigned char* a, int row,
@@ -76,47 +70,28 @@ __device__ __forceinline__ void add_over_positions(float (&sum)[kGroups][4], con
   }
 }
 
-// sum[j] = over k, matrix[row ..][k] x[k][position + 8 j ..], or of matrix[k][row ..] where it is transposed.
-template <typename T, int W, bool transposed, int kGroups>
+// Of float32: sum[j] = over k, matrix[row ..][k] x[k][position + 8 j ..], or of matrix[k][row ..] where it is transposed.
+template <int W, bool transposed, int kGroups>
 __device__ __forceinline__ void multiply(float (&sum)[kGroups][4], const unsigned char* matrix, int row,
                                          const unsigned char* x, int position) {
-  constexpr int kRow = W * sizeof(T);
+  constexpr int kRow = W * sizeof(float);
   const int lane = thread() % kLanes;
 #pragma unroll
   for (int j = 0; j < kGroups; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0.0f;
-  if constexpr (std::is_same_v<T, float>) {
-    const int g = lane / 4, t = lane % 4;
+  const int g = lane / 4, t = lane % 4;
 #pragma unroll 4
-    for (int k = 0; k < W; ++k) {
-      const int upper_row = transposed ? k : row + g, upper_column = transposed ? row + g : k;
-      const int lower_row = transposed ? k : row + g + 8, lower_column = transposed ? row + g + 8 : k;
-      const float upper = *static_cast<const float*>(piece_at<T, kRow>(matrix, upper_row, upper_column));
-      const float lower = *static_cast<const float*>(piece_at<T, kRow>(matrix, lower_row, lower_column));
+  for (int k = 0; k < W; ++k) {
+    const int upper_row = transposed ? k : row + g, upper_column = transposed ? row + g : k;
+    const int lower_row = transposed ? k : row + g + 8, lower_column = transposed ? row + g + 8 : k;
+    const float upper = *static_cast<const float*>(piece_at<float, kRow>(matrix, upper_row, upper_column));
+    const float lower = *static_cast<const float*>(piece_at<float, kRow>(matrix, lower_row, lower_column));
 #pragma unroll
-      for (int j = 0; j < kGroups; ++j) {
-        const float2 two = load_two<T>(piece_at<T, kTileRow>(x, k, position + 8 * j + 2 * t));
-        sum[j][0] = fmaf(upper, two.x, sum[j][0]);
-        sum[j][1] = fmaf(upper, two.y, sum[j][1]);
-        sum[j][2] = fmaf(lower, two.x, sum[j][2]);
-        sum[j][3] = fmaf(lower, two.y, sum[j][3]);
-      }
-    }
-  } else {
-    const int block = lane / 8, line = lane % 8;
-#pragma unroll
-    for (int k = 0; k < W; k += 16) {
-      uint32_t left[4];
-      const int down = transposed ? k + block / 2 * 8 + line : row + block % 2 * 8 + line;
-      const int across = transposed ? row + block % 2 * 8 : k + block / 2 * 8;
-      load_matrices<transposed>(left, piece_at<T, kRow>(matrix, down, across));
-#pragma unroll
-      for (int j = 0; j < kGroups; j += 2) {
-        uint32_t right[4];
-        const int below = k + block % 2 * 8 + line;
-        load_matrices<true>(right, piece_at<T, kTileRow>(x, below, position + 8 * j + block / 2 * 8));
-        multiply_add<T>(sum[j], left, right[0], right[1]);
-        multiply_add<T>(sum[j + 1], left, right[2], right[3]);
-      }
+    for (int j = 0; j < kGroups; ++j) {
+      const float2 two = load_two<float>(piece_at<float, kTileRow>(x, k, position + 8 * j + 2 * t));
+      sum[j][0] = fmaf(upper, two.x, sum[j][0]);
+      sum[j][1] = fmaf(upper, two.y, sum[j][1]);
+      sum[j][2] = fmaf(lower, two.x, sum[j][2]);
+      sum[j][3] = fmaf(lower, two.y, sum[j][3]);
     }
   }
 }

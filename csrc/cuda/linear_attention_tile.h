@@ -6,10 +6,12 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "common/half.h"
 #include "common/linear_attention.h"
 #include "cuda/launch.h"
+#include "cuda/packed.h"
 
 namespace iqazoo::cuda::attention {
 
@@ -21,15 +23,9 @@ template <typename T>
 constexpr int kPositions = kTileRow / sizeof(T);
 template <typename T>
 constexpr int kVector = kPiece / sizeof(T);
-template <typename T>
-constexpr int kFew = kPositions<T> / kLanes;  // positions of a row that a lane takes where a warp takes a row
 
 template <int W>
 constexpr int kThreads = W == 128 ? 256 : 128;
-// Blocks that a multiprocessor is to hold at a time, which bounds their registers: loads of the one hide behind the
-// arithmetic of the others.
-template <typename T, int W>
-constexpr int kResident = W == 32 ? 4 : W == 64 ? (sizeof(T) == 4 ? 2 : 3) : 1;
 template <int W>
 constexpr int kWarps = kThreads<W> / kLanes;
 template <int W>
@@ -49,11 +45,22 @@ __device__ __forceinline__ int thread() {
 #endif
 }
 
+template <typename T>
+__device__ __forceinline__ T* shared_after(unsigned char* start, int bytes) {
+  return reinterpret_cast<T*>(start + bytes);
+}
+
 // The byte of a swizzled array whose rows have kRow bytes, a power of two.
 template <int kRow>
 __device__ __forceinline__ int swizzled(int row, int byte) {
   const int turn = kRow >= 128 ? (row ^ row >> 3) & 7 : row >> 1 & 3;
   return row * kRow + (byte ^ turn * kPiece);
+}
+
+// The 16 bytes of row `row` in which `place` lies.
+template <typename T, int kRow>
+__device__ __forceinline__ const void* piece_at(const unsigned char* array, int row, int place) {
+  return array + swizzled<kRow>(row, place * static_cast<int>(sizeof(T)));
 }
 
 template <typename T>
@@ -67,9 +74,7 @@ __device__ __forceinline__ float2 load_two(const void* at) {
   if constexpr (std::is_same_v<T, float>) {
     return *static_cast<const float2*>(at);
   } else {
-    const uint32_t both = *static_cast<const uint32_t*>(at);
-    const T first{static_cast<uint16_t>(both & 0xffffu)}, second{static_cast<uint16_t>(both >> 16)};
-    return make_float2(to_float(first), to_float(second));
+    return unpacked<T>(*static_cast<const uint32_t*>(at));
   }
 }
 
@@ -78,30 +83,7 @@ __device__ __forceinline__ void store_two(void* at, float first, float second) {
   if constexpr (std::is_same_v<T, float>) {
     *static_cast<float2*>(at) = make_float2(first, second);
   } else {
-    *static_cast<uint32_t*>(at) = rounded<T>(first).bits | uint32_t{rounded<T>(second).bits} << 16;
-  }
-}
-
-// A lane's few positions of a row.
-template <typename T>
-__device__ __forceinline__ void load_few(const unsigned char* tile, int row, float (&few)[kFew<T>]) {
-  const void* at = tile + swizzled<kTileRow>(row, thread() % kLanes * 4);
-  if constexpr (kFew<T> == 1) {
-    few[0] = *static_cast<const float*>(at);
-  } else {
-    const float2 two = load_two<T>(at);
-    few[0] = two.x;
-    few[1] = two.y;
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ void store_few(unsigned char* tile, int row, const float (&few)[kFew<T>]) {
-  void* at = tile + swizzled<kTileRow>(row, thread() % kLanes * 4);
-  if constexpr (kFew<T> == 1) {
-    *static_cast<float*>(at) = few[0];
-  } else {
-    store_two<T>(at, few[0], few[1]);
+    *static_cast<uint32_t*>(at) = packed<T>(first, second);
   }
 }
 
@@ -145,18 +127,24 @@ struct Place {
         mask(from.mask ? from.mask + b * from.positions + first : nullptr) {}
 
   __device__ __forceinline__ bool takes(int n) const { return n < count && (!mask || mask[n]); }
+
+  // Whether all pieces of a tile can be moved as they are.
+  template <int W>
+  __device__ __forceinline__ bool whole() const {
+    return vector && count == kPositions<std::remove_const_t<T>> && features == W;
+  }
 };
 
 // Where the elements of a thread's piece are: those of a row, or of a position.
 template <typename T, int W>
 struct Piece {
+  static constexpr int kAcross = kTileRow / kPiece, kDown = W / kVector<T>;  // pieces of a row, of a position
   int row, position, rows, positions;  // of the first element, and what to add for the next
 
   __device__ __forceinline__ Piece(int i, bool along_features) {
     const int number = thread() + i * kThreads<W>;
-    constexpr int across = kTileRow / kPiece, down = W / kVector<T>;
-    row = along_features ? number % down * kVector<T> : number / across;
-    position = along_features ? number / down : number % across * kVector<T>;
+    row = along_features ? number % kDown * kVector<T> : number / kAcross;
+    position = along_features ? number / kDown : number % kAcross * kVector<T>;
     rows = along_features;
     positions = !along_features;
   }
@@ -164,39 +152,61 @@ struct Piece {
   __device__ __forceinline__ bool inside(int features, int count, int k) const {
     return row + k * rows < features && position + k * positions < count;
   }
+
+  // How far apart a thread's pieces lie in memory.
+  template <typename U>
+  static __device__ __forceinline__ int64_t step(const Place<U>& place) {
+    return place.along_features ? kThreads<W> / kDown * place.position : kThreads<W> / kAcross * place.feature;
+  }
 };
 
 // A tile's pieces of this thread; 0 where nothing is.
 template <typename T, int W>
 __device__ __forceinline__ void fetch(int4 (&pieces)[kPieces<W>], const Place<const T>& from) {
+  if (from.template whole<W>()) {
+    const Piece<T, W> first(0, from.along_features);
+    const T* at = from.data + first.row * from.feature + first.position * from.position;
+    const int64_t step = Piece<T, W>::step(from);
 #pragma unroll
+    for (int i = 0; i < kPieces<W>; ++i) pieces[i] = *reinterpret_cast<const int4*>(at + i * step);
+    return;
+  }
+#pragma unroll 1
   for (int i = 0; i < kPieces<W>; ++i) {
     const Piece<T, W> piece(i, from.along_features);
     const T* at = from.data + piece.row * from.feature + piece.position * from.position;
-    if (from.vector && piece.inside(from.features, from.count, kVector<T> - 1)) {
-      pieces[i] = *reinterpret_cast<const int4*>(at);
-      continue;
-    }
     const int64_t step = from.along_features ? from.feature : from.position;
     alignas(kPiece) T values[kVector<T>];
+    if (from.vector && piece.inside(from.features, from.count, kVector<T> - 1)) {
+      *reinterpret_cast<int4*>(values) = *reinterpret_cast<const int4*>(at);
+    } else {
 #pragma unroll
-    for (int k = 0; k < kVector<T>; ++k) {
-      values[k] = piece.inside(from.features, from.count, k) ? at[k * step] : T{};
+      for (int k = 0; k < kVector<T>; ++k) {
+        values[k] = piece.inside(from.features, from.count, k) ? at[k * step] : T{};
+      }
     }
-    memcpy(&pieces[i], values, kPiece);
+    // No array has an index that is not known when compiling, or it would not be in registers.
+#pragma unroll
+    for (int j = 0; j < kPieces<W>; ++j) {
+      if (j == i) memcpy(&pieces[j], values, kPiece);
+    }
   }
 }
 
 // Puts the pieces into a tile.
 template <typename T, int W>
 __device__ __forceinline__ void deposit(const int4 (&pieces)[kPieces<W>], unsigned char* tile, bool along_features) {
+  if (!along_features) {
+#pragma unroll
+    for (int i = 0; i < kPieces<W>; ++i) {
+      const Piece<T, W> piece(i, false);
+      *reinterpret_cast<int4*>(&cell<T>(tile, piece.row, piece.position)) = pieces[i];
+    }
+    return;
+  }
 #pragma unroll
   for (int i = 0; i < kPieces<W>; ++i) {
-    const Piece<T, W> piece(i, along_features);
-    if (!along_features) {
-      *reinterpret_cast<int4*>(&cell<T>(tile, piece.row, piece.position)) = pieces[i];
-      continue;
-    }
+    const Piece<T, W> piece(i, true);
     alignas(kPiece) T values[kVector<T>];
     memcpy(values, &pieces[i], kPiece);
 #pragma unroll
@@ -204,26 +214,43 @@ __device__ __forceinline__ void deposit(const int4 (&pieces)[kPieces<W>], unsign
   }
 }
 
+// A thread's piece of a tile, as it is to lie in memory.
+template <typename T, int W>
+__device__ __forceinline__ int4 piece_of(unsigned char* tile, const Piece<T, W>& piece) {
+  if (piece.positions) return *reinterpret_cast<const int4*>(&cell<T>(tile, piece.row, piece.position));
+  alignas(kPiece) T values[kVector<T>];
+#pragma unroll
+  for (int k = 0; k < kVector<T>; ++k) values[k] = cell<T>(tile, piece.row + k, piece.position);
+  int4 whole;
+  memcpy(&whole, values, kPiece);
+  return whole;
+}
+
 // Writes a tile to global memory.
 template <typename T, int W>
 __device__ __forceinline__ void store(unsigned char* tile, const Place<T>& to) {
+  if (to.template whole<W>()) {
+    const Piece<T, W> first(0, to.along_features);
+    T* at = to.data + first.row * to.feature + first.position * to.position;
+    const int64_t step = Piece<T, W>::step(to);
 #pragma unroll
+    for (int i = 0; i < kPieces<W>; ++i) {
+      *reinterpret_cast<int4*>(at + i * step) = piece_of<T, W>(tile, Piece<T, W>(i, to.along_features));
+    }
+    return;
+  }
+#pragma unroll 1
   for (int i = 0; i < kPieces<W>; ++i) {
     const Piece<T, W> piece(i, to.along_features);
-    if (!piece.inside(to.features, to.count, 0)) continue;
     T* at = to.data + piece.row * to.feature + piece.position * to.position;
-    alignas(kPiece) T values[kVector<T>];
-#pragma unroll
-    for (int k = 0; k < kVector<T>; ++k) {
-      values[k] = cell<T>(tile, piece.row + k * piece.rows, piece.position + k * piece.positions);
-    }
+    const int64_t step = to.along_features ? to.feature : to.position;
+    const int4 whole = piece_of<T, W>(tile, piece);
     if (to.vector && piece.inside(to.features, to.count, kVector<T> - 1)) {
-      int4 whole;
-      memcpy(&whole, values, kPiece);
       *reinterpret_cast<int4*>(at) = whole;
       continue;
     }
-    const int64_t step = to.along_features ? to.feature : to.position;
+    alignas(kPiece) T values[kVector<T>];
+    memcpy(values, &whole, kPiece);
 #pragma unroll
     for (int k = 0; k < kVector<T>; ++k) {
       if (piece.inside(to.features, to.count, k)) at[k * step] = values[k];

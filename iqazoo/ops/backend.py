@@ -247,8 +247,13 @@ def _check_one_device(tensors: tuple[Tensor, ...]) -> None:
 
 
 @_constant
-@functools.cache
 def _too_old(device: torch.device) -> str | None:
+    """Why the GPU cannot run the kernels, or None."""
+    return _too_old_for(device)  # as in _lacking
+
+
+@functools.cache
+def _too_old_for(device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)
     if capability >= OLDEST_GPU:
         return None

@@ -132,5 +132,12 @@ def _launch(
     extra: tuple[Tensor | bool, ...] = ()
     if backend == "cuda":
         size = getattr(module(backend), f"{name}_scratch")(*sizes)
-        extra = (sums[0].new_empty(size), bool(torch.backends.cuda.matmul.allow_tf32))
+        extra = (sums[0].new_empty(size), allows_tf32())
     launch(backend, name, *sums, *views, 0 if mask is None else mask, *numbers, *extra, dtype=q.dtype)
+
+
+def allows_tf32() -> bool:
+    """Whether torch may multiply float32 in TF32 on a GPU."""
+    matmul = torch.backends.cuda.matmul
+    precision = getattr(matmul, "fp32_precision", None)  # from torch 2.9 on; where it is set, the older word raises
+    return bool(matmul.allow_tf32) if precision is None else precision == "tf32"

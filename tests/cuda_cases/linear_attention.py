@@ -14,7 +14,8 @@ from torch import Tensor
 from iqazoo.ops.linear_attention_reference import Q_MAPS, elu1, reference_linear_attention, scale_of
 
 TILE = "cuda/linear_attention_tile.h"
-PRODUCTS = "cuda/linear_attention_products.h"
+SUMS = "cuda/linear_attention_sums.h"
+STRIP = "cuda/linear_attention_strip.h"
 MAPS = "cuda/linear_attention_maps.h"
 SPLIT = "cuda/linear_attention_split.h"
 NO_VIEW = (0, 0, 0, 0, 0)
@@ -211,22 +212,20 @@ OP = Op(
     tolerance=TOLERANCE,
     mutants=(
         Mutant(
-            "tiles written while they are read",
-            "    __syncthreads();\n    deposit<T, W>(next_keys",
-            "    deposit<T, W>(next_keys",
+            "tiles read before they are written",
+            "    __syncthreads();  // the tile is there, and the last one is read\n",
+            "",
         ),
         Mutant(
-            "tiles mapped before they are written",
-            "    __syncthreads();\n    if constexpr (softmax) {\n      exp",
-            "    if constexpr (softmax) {\n      exp",
+            "products before the map",
+            "hide<W>(values, taken);\n    __syncthreads();",
+            "hide<W>(values, taken);",
+            SUMS,
         ),
-        Mutant(
-            "products before the map", "hide<T, W>(values, taken);\n    __syncthreads();", "hide<T, W>(values, taken);"
-        ),
-        Mutant("earlier sums that do not decay", "context[j][0] *= upper;", ""),
-        Mutant("hidden values that count", "if (here.mask) hide", "if (false) hide"),
+        Mutant("earlier sums that do not decay", "context_[j][0] *= upper;", "", SUMS),
+        Mutant("hidden values that count", "if (here.mask) hide", "if (false) hide", SUMS),
         Mutant("a tile dropped", "tile < part.last; ++tile", "tile + 1 < part.last; ++tile"),
-        Mutant("a context past its end", "e + 1 < width) out", "e < width) out"),
+        Mutant("a context past its end", "e + 1 < width) out", "e < width) out", SUMS),
         Mutant("a part dropped", "s < splits; ++s) sum +=", "s + 1 < splits; ++s) sum +="),
         Mutant("a part's total not weighed", "totals[s * size] * weight(s)", "totals[s * size]"),
         Mutant("output over queries that are read", "__syncthreads();  // the tile is read", "// the tile is read"),
@@ -234,14 +233,14 @@ OP = Op(
             "output stored before it is written", "    __syncthreads();\n    store<T, W>(tile", "    store<T, W>(tile"
         ),
         Mutant("another head's context", "context + part.head * features", "context + part.b * features"),
-        Mutant("shared memory too small", "2 * kTileBytes<W> + W * sizeof(float);", "2 * kTileBytes<W>;"),
+        Mutant("shared memory too small", "4 * kTileBytes<W> + Sums", "3 * kTileBytes<W> + Sums"),
         Mutant(
             "a position past the end", "position + k * positions < count", "position + k * positions <= count", TILE
         ),
         Mutant(
             "a piece past the end",
-            "from.count, kVector<T> - 1)) {\n      pieces",
-            "from.count, 0)) {\n      pieces",
+            "from.count, kVector<T> - 1)) {\n      *rein",
+            "from.count, 0)) {\n      *rein",
             TILE,
         ),
         Mutant(
@@ -255,18 +254,44 @@ OP = Op(
         Mutant("memory for positions", "(early ? tile : tile - split.memory_tiles)", "tile", SPLIT),
         Mutant("sums too large for a half", "map == Map::elu1 && power <", "false && power <", SPLIT, torch.float16),
         Mutant(
-            "rows of a fragment turned",
-            "row + matrix % 2 * 8 + line, n + matrix / 2 * 8",
-            "row + matrix / 2 * 8 + line, n + matrix % 2 * 8",
-            PRODUCTS,
+            "hidden values of halves that count", "if (some) {  // even", "if (false) {  // even", SUMS, torch.bfloat16
+        ),
+        Mutant("hidden keys of halves that count", "if (!some) continue;", "continue;", SUMS, torch.bfloat16),
+        Mutant(
+            "earlier sums of halves that do not decay",
+            "scale(m, r, decay(top_[m][r], top));\n        top_[m][r] = top;\n      }\n    }",
+            "top_[m][r] = top;\n      }\n    }",
+            SUMS,
+            torch.bfloat16,
+        ),
+        Mutant("keys that are never followed", "kSlack = 4.0f", "kSlack = 1e30f", SUMS, torch.float16),
+        Mutant(
+            "-inf less -inf of halves",
+            "top_[m][r] == -INFINITY ? 0.0f : top_[m][r] * kLog2E",
+            "top_[m][r] * kLog2E",
+            SUMS,
             torch.bfloat16,
         ),
         Mutant(
-            "columns of a fragment turned",
-            "below, n + matrix % 2 * 8",
-            "below, n + matrix / 2 * 8",
-            PRODUCTS,
+            "a warp's positions left out",
+            "part < kPositionParts; ++part",
+            "part + 1 < kPositionParts; ++part",
+            SUMS,
             torch.bfloat16,
+        ),
+        Mutant("a warp's total not weighed", "totals[d] * theirs", "totals[d]", SUMS, torch.bfloat16),
+        Mutant(
+            "sums joined before they are there",
+            "W, W, W);\n      __syncthreads();",
+            "W, W, W);",
+            SUMS,
+            torch.bfloat16,
+        ),
+        Mutant("the largest query of one lane", "max_over_t(top) * kLog2E", "top * kLog2E", dtype=torch.bfloat16),
+        Mutant("another position's divisor", "inverse, 8 * t + 4)", "inverse, 8 * t)", dtype=torch.bfloat16),
+        Mutant("a strip's groups mixed", "(lane.pair, 8 * i, 8 * j)", "(lane.pair, 8 * i, 0)", STRIP, torch.bfloat16),
+        Mutant(
+            "a matrix not transposed", "(lane.turned, k, 16 * m)", "(lane.upright, k, 16 * m)", STRIP, torch.float16
         ),
     ),
 )

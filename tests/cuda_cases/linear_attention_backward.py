@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from cuda_cases.linear_attention import CASES, MAPS, NO_VIEW, PRODUCTS, TILE, TOLERANCE, Problem, shrunk
+from cuda_cases.linear_attention import CASES, MAPS, NO_VIEW, STRIP, TILE, TOLERANCE, Problem, shrunk
 from cuda_shim import Kernels, Mutant, Op
 from torch import Tensor
 
 from iqazoo.ops.linear_attention_reference import reference_linear_attention
 
+PRODUCTS = "cuda/linear_attention_products.h"
 KEYS = "cuda/linear_attention_keys.h"
 QUERIES = "cuda/linear_attention_queries.h"
 
@@ -58,21 +59,21 @@ OP = Op(
     mutants=(
         Mutant(
             "tiles written while they are read",
-            "    __syncthreads();\n    deposit<T, W>(next, tile",
-            "    deposit<T, W>(next, tile",
+            "    if constexpr (kTurns<T, W> == 1) __syncthreads();  // the last tiles are read\n",
+            "",
             QUERIES,
         ),
         Mutant("a warp's features left out", "warp < W / 16; ++warp", "warp < W / 16 - 1; ++warp", QUERIES),
         Mutant(
             "sums read before they are written",
-            "    __syncthreads();\n    if constexpr (map != Map::scale) join",
-            "    if constexpr (map != Map::scale) join",
+            "  __syncthreads();\n  if constexpr (map != Map::scale) join",
+            "  if constexpr (map != Map::scale) join",
             QUERIES,
         ),
         Mutant(
             "dots read before they are written",
-            "(room, inverse, dots);\n    __syncthreads();",
-            "(room, inverse, dots);",
+            "context.inverse, context.dots);\n  __syncthreads();",
+            "context.inverse, context.dots);",
             QUERIES,
         ),
         Mutant(
@@ -83,8 +84,8 @@ OP = Op(
         ),
         Mutant(
             "queries used before they are divided",
-            "scale_positions<T, W>(tile, inverse);\n      __syncthreads();",
-            "scale_positions<T, W>(tile, inverse);",
+            "scale_positions<W>(tile, context.inverse);\n    __syncthreads();",
+            "scale_positions<W>(tile, context.inverse);",
             QUERIES,
         ),
         Mutant(
@@ -99,27 +100,62 @@ OP = Op(
             "Place(all.to_memory_k, part.b, part.h, 0 *",
             KEYS,
         ),
-        Mutant("weights left unboosted", "softmax ? kBoost<T> * expf", "softmax ? expf", KEYS, torch.float16),
         Mutant(
             "shared memory too small",
-            "2 * kTileBytes<W> + 2 * W * sizeof(float);",
-            "2 * kTileBytes<W> + W * sizeof(float);",
+            "kTileBytes<W> + 2 * W * sizeof(float);",
+            "kTileBytes<W> + W * sizeof(float);",
             KEYS,
         ),
         Mutant(
+            "a tile's pieces turned",
+            "piece.row + k, piece.position);\n  int4",
+            "piece.row, piece.position);\n  int4",
+            TILE,
+        ),
+        Mutant("softmax over padding", "if (row + r >= features) x", "if (false) x", MAPS),
+        Mutant(
             "a context too large for a half", "kNarrow<T> ? exponent_of", "false ? exponent_of", KEYS, torch.float16
         ),
-        Mutant("a tile's pieces turned", "piece.position + k * piece.positions);\n", "piece.position);\n", TILE),
+        Mutant("weights left unboosted", "softmax ? kBoostExponent<T> -", "softmax ? 0.0f -", KEYS, torch.float16),
+        Mutant("NaN where hidden, of halves", "if (!here.mask) continue;", "continue;", KEYS, torch.bfloat16),
         Mutant(
-            "a matrix not transposed",
-            "transposed ? row + block % 2 * 8 : k",
-            "transposed ? row + block / 2 * 8 : k",
+            "keys not turned",
+            "load_strip<T, W, true>(right, keys",
+            "load_strip<T, W, false>(right, keys",
+            KEYS,
+            torch.bfloat16,
+        ),
+        Mutant(
+            "softmax over padding, of halves",
+            "if (features < W && 8 * i + g >= features)",
+            "if (false)",
+            QUERIES,
+            torch.bfloat16,
+        ),
+        Mutant("a strip's dot left out", "(first - dot.x)", "first", QUERIES, torch.bfloat16),
+        Mutant(
+            "a strip's divisor of one feature",
+            "to_z[i] += x.x * dot.x",
+            "to_z[0] += x.x * dot.x",
+            QUERIES,
+            torch.bfloat16,
+        ),
+        Mutant(
+            "rows of a fragment turned",
+            "row + matrix % 2 * 8 + line, n + matrix / 2 * 8",
+            "row + matrix / 2 * 8 + line, n + matrix % 2 * 8",
             PRODUCTS,
             torch.bfloat16,
         ),
         Mutant(
-            "rows of the tile turned", "k + block % 2 * 8 + line;", "k + block / 2 * 8 + line;", PRODUCTS, torch.float16
+            "columns of a fragment turned",
+            "below, n + matrix % 2 * 8",
+            "below, n + matrix / 2 * 8",
+            PRODUCTS,
+            torch.bfloat16,
         ),
-        Mutant("softmax over padding", "if (row + r >= features) x", "if (false) x", MAPS),
+        Mutant(
+            "an upright matrix moved", "(lane.upright, 16 * m, k)", "(lane.upright, 16 * m, 0)", STRIP, torch.float16
+        ),
     ),
 )

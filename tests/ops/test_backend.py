@@ -138,9 +138,20 @@ def test_an_unknown_backend_names_the_known_ones():
         mse(*PAIR, backend="triton")  # pyright: ignore[reportArgumentType]
 
 
-def test_an_old_gpu_is_left_to_torch(monkeypatch):
+@pytest.fixture
+def old_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
-    backend._too_old.cache_clear()
-    reason = backend._too_old(torch.device("cuda", 0))
-    backend._too_old.cache_clear()
-    assert "8.0" in str(reason)
+    backend._too_old_for.cache_clear()
+    yield
+    backend._too_old_for.cache_clear()
+
+
+def test_an_old_gpu_is_left_to_torch(old_gpu):
+    assert "8.0" in str(backend._too_old(torch.device("cuda", 0)))
+
+
+@pytest.mark.filterwarnings("error:.*lru_cache")  # that dynamo sees through one
+def test_the_age_of_a_gpu_is_a_constant_while_compiling(old_gpu):
+    torch._dynamo.reset()
+    doubled = torch.compile(lambda x: 2 * x if backend._too_old(x.device) else x, fullgraph=True, backend="eager")
+    assert doubled(torch.ones(1)).item() == 2

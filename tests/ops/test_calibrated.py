@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.cases import backend_params
 from torch import nn
 
 from iqazoo.errors import InputError
@@ -17,12 +18,7 @@ DTYPES = [torch.float32, torch.float64]
 COMPAT = [None, "bceloss"]
 
 
-def skip_unless_available(name):
-    reason = available()[name]
-    return pytest.param(name, marks=pytest.mark.skipif(reason is not None, reason=f"{name}: {reason}"))
-
-
-BACKENDS = [skip_unless_available(name) for name in ("torch", "cpu", "cuda")]
+BACKENDS = backend_params("torch", "cpu", "cuda")
 KERNELS = BACKENDS[1:]
 
 
@@ -150,7 +146,7 @@ def test_extremes_are_finite_and_as_in_torch(backend, dtype, compat, logit):
     found = []
     for name in (backend, "torch"):
         score_a, score_b, h, *weights = leaves(
-            (score, score.flip(0), preference, *constant_head(logit, dtype)), dtype, name
+            (score, score.flip(0), preference, *constant_head(logit, dtype)), dtype, backend
         )
         h = h.detach()
         loss, _ = calibrated_pairwise_loss(
@@ -176,7 +172,7 @@ def test_nan_and_infinity_are_as_in_the_reference(backend, value, where, compat)
             network[2].weight[3, 4] = value
     found = []
     for name in (backend, "torch"):
-        score_a, score_b, h, *weights = leaves((*triple, *network.parameters()), torch.float64, name)
+        score_a, score_b, h, *weights = leaves((*triple, *network.parameters()), torch.float64, backend)
         result = calibrated_pairwise_loss(
             score_a, score_b, h.detach(), weights, lower_is_better=True, compat=compat, reduction="none", backend=name
         )

@@ -16,7 +16,7 @@ CASES = [
     for dtype in op.tolerance
 ]
 
-pytestmark = pytest.mark.skipif(REASON is not None, reason=f"cuda: {REASON}")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(REASON is not None, reason=f"cuda: {REASON}")]
 
 
 @pytest.mark.parametrize(("op", "case", "dtype"), CASES)

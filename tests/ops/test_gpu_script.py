@@ -28,6 +28,17 @@ def gpu(monkeypatch):
     return importlib.import_module("gpu")
 
 
+def test_failures_are_told_as_they_come(tmp_path):
+    (tmp_path / "test_some.py").write_text("def test_good(): pass\ndef test_bad(): assert 1 == 2\n")
+    environment = os.environ | {"FAILURES": str(tmp_path / "told"), "PYTHONPATH": str(ROOT / "benchmarks")}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "gpu_failures", "-p", "no:cacheprovider", tmp_path]
+    subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True)
+    told = (tmp_path / "told").read_text()
+    assert told.startswith("== test_some.py::test_bad (call")
+    assert "assert 1 == 2" in told
+    assert "test_good" not in told.splitlines()[0]
+
+
 def test_every_case_can_be_made_and_asks_for_the_gpu(gpu):
     cases = gpu.all_cases()
     small = [case for case in cases if case.bytes < 1 << 21 and case.operations < 1 << 26]
@@ -44,6 +55,7 @@ def test_its_table_holds_a_line_per_case(gpu, monkeypatch):
     times = iter([(0.5, 0.6), (2.0, 2.5), (None, 0.6), (None, None)])
     monkeypatch.setattr(gpu, "rotated", lambda case: ([()], True))
     monkeypatch.setattr(gpu, "measure", lambda function, sets: next(times))
+    monkeypatch.setattr(gpu, "kernels", lambda function, sets: {})
     case = gpu.all_cases()[0]
     rows = [gpu.row(case, bandwidth=case.bytes * 4e3, rate=1e12) for _ in range(2)]
     about = dict.fromkeys(("gpu", "date", "driver", "torch", "torch_cuda", "python"), "x")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.cases import backend_params
 from torch.nn import functional as F
 
 from iqazoo.errors import InputError
@@ -16,12 +17,7 @@ KINDS = ["bce", "mse", "margin"]
 DTYPES = [torch.float32, torch.float64]
 
 
-def skip_unless_available(name):
-    reason = available()[name]
-    return pytest.param(name, marks=pytest.mark.skipif(reason is not None, reason=f"{name}: {reason}"))
-
-
-BACKENDS = [skip_unless_available(name) for name in ("torch", "cpu", "cuda")]
+BACKENDS = backend_params("torch", "cpu", "cuda")
 KERNELS = BACKENDS[1:]
 
 

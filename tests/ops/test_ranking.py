@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.cases import backend_params
 
 from iqazoo.errors import InputError
 from iqazoo.ops import available, ranking_counts, ranking_loss
@@ -21,18 +22,13 @@ TOLERANCE = {
     ("torch", torch.float64): (1e-11, 1e-11),
     ("cpu", torch.float32): (2e-7, 5e-7),
     ("cpu", torch.float64): (1e-12, 1e-12),
-    ("cuda", torch.float32): (1e-6, 2e-6),
+    ("cuda", torch.float32): (2e-6, 2e-6),  # a thread adds 256 pairs in float32
     ("cuda", torch.float64): (1e-12, 1e-12),
 }
 DTYPES = [torch.float32, torch.float64]
 
 
-def skip_unless_available(name):
-    reason = available()[name]
-    return pytest.param(name, marks=pytest.mark.skipif(reason is not None, reason=f"{name}: {reason}"))
-
-
-BACKENDS = [skip_unless_available(name) for name in ("torch", "cpu", "cuda")]
+BACKENDS = backend_params("torch", "cpu", "cuda")
 KERNELS = BACKENDS[1:]
 needs_cpu = pytest.mark.skipif(available()["cpu"] is not None, reason="the CPU kernels are not built")
 
@@ -165,7 +161,7 @@ def test_scales_and_offsets(backend, kind, dtype, scale, offset):
 @pytest.mark.parametrize("scale", [30.0, 300.0])
 @pytest.mark.parametrize("backend", KERNELS)
 def test_a_small_loss_keeps_its_digits(backend, scale):
-    targets = torch.arange(100.0)
+    targets = torch.arange(100.0, device="cuda" if backend == "cuda" else "cpu")
     scores = targets * scale / 10
     check(scores, targets, backend)
     loss = ranking_loss(scores, targets, backend=backend).loss.item()

@@ -110,7 +110,8 @@ def test_flat_images_do_not_cancel(backend, levels, grain):
     if grain == 0 and levels[0] == levels[1]:
         assert ssim(x, y, backend=backend).item() == 1
         return
-    check_against_float64(x, y, backend, 1e-6, 1e-3)
+    gradient = 3e-3 if backend == "cuda" else 1e-3  # fused multiply-adds round products and squares differently
+    check_against_float64(x, y, backend, 1e-6, gradient)
 
 
 @pytest.mark.parametrize("backend", KERNELS)

@@ -39,7 +39,7 @@ def test_the_defaults_are_lpips_recipe():
 
 def test_check_same_names_what_differs_and_only_what_matters(tmp_path):
     saved = judging.config(tmp_path).to_json()
-    moved = judging.config(tmp_path, out=tmp_path / "elsewhere", device="cpu", workers=3, keep=9, log_every=7)
+    moved = judging.config(tmp_path, out=tmp_path / "elsewhere", device="cuda:1", workers=3, keep=9, log_every=7)
     check_same(saved, moved.to_json(), tmp_path)
     with pytest.raises(CheckpointError, match=r"of another run: lr: was 0\.01, is 0\.5; seed: was 0, is 3\. Resume"):
         check_same(saved, judging.config(tmp_path, lr=0.5, seed=3).to_json(), tmp_path)

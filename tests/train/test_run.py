@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from failing_disk import files_no_larger_than
-from judging import trainer
+from judging import Dropped, trainer
 from PIL import Image
 from run_records import check_same_run, records
 
@@ -64,11 +64,6 @@ def test_the_constraint_holds_after_every_step(tmp_path):
         made.optimize_parameters(1)
         assert made.objective.network.heads.min() >= 0
     assert made.objective.network.heads.eq(0).any(), "at this rate some weight should have reached the bound"
-
-
-class Dropped(judging.Tiny):
-    def __init__(self) -> None:
-        super().__init__(dropout=0.5)
 
 
 @pytest.mark.parametrize("facts", [{}, {"ema": 0.9}, {"optimizer": "sgd"}, {"accumulate": 2}, {"clip": 0.1}])
