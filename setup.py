@@ -1,11 +1,14 @@
 """Builds the kernels of csrc/ with ninja; everything else of the project is in pyproject.toml.
 
-Two environment variables, each `auto` (the default), `0` or `1`:
+Two environment variables say what to build, each `auto` (the default), `0` or `1`, and one for which GPUs:
 
     IQAZOO_BUILD_EXT    all kernels. auto: where a C++ compiler and Python.h are found; a failing build says
                         so in one line, and the install goes on without kernels. 0: pure Python, whatever the
                         other says. 1: a failing build fails the install and shows the compiler's words.
     IQAZOO_BUILD_CUDA   the kernels for NVIDIA GPUs, likewise. auto: where nvcc is found too.
+    IQAZOO_CUDA_ARCHITECTURES
+                        auto (the default): 80, 90 and, through PTX, what is to come. Or some of your own, as in `80`
+                        or `86,90`: each takes nvcc about a minute of two processors.
 
 The kernels know nothing of torch, so the build needs none. The compiler is $CXX, else c++, g++ or clang++;
 nvcc is that of $CUDA_HOME, else the one on PATH.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -31,6 +35,7 @@ from setuptools.errors import CompileError
 
 BUILD_EXT = "IQAZOO_BUILD_EXT"
 BUILD_CUDA = "IQAZOO_BUILD_CUDA"
+ARCHITECTURES = "IQAZOO_CUDA_ARCHITECTURES"
 OPTIMIZE = "-O3 -std=c++17 -DNDEBUG"
 # No kernel reads errno or floating-point traps; loops with comparisons vectorise only where the compiler knows it.
 NO_TRAPS = "-fno-math-errno -fno-trapping-math"
@@ -103,6 +108,16 @@ def setting(variable: str) -> str:
     return value
 
 
+def gpus() -> str:
+    """The options of nvcc that name the GPUs."""
+    chosen = os.environ.get(ARCHITECTURES, "auto")
+    if chosen == "auto":
+        return GPUS
+    if not re.fullmatch(r"(8|9|1\d)\d(,(8|9|1\d)\d)*", chosen):
+        raise SystemExit(f"{ARCHITECTURES} must be auto or numbers from 80 on, as in 80,90; got {chosen!r}")
+    return " ".join(f"-gencode=arch=compute_{n},code=sm_{n}" for n in chosen.split(","))
+
+
 def wanted(variable: str, missing: str | None) -> bool:
     """Whether to build what `variable` governs; an error where it is demanded but cannot be had."""
     if missing and setting(variable) == "1":
@@ -121,6 +136,7 @@ def kernels(module: str, folder: str, suffix: str, variable: str) -> Extension:
 def extensions() -> list[Extension]:
     """The modules to build here."""
     settings = [setting(variable) for variable in (BUILD_EXT, BUILD_CUDA)]
+    gpus()  # tells of a mistake in any case
     if settings[0] == "0":
         return []
     found = []
@@ -148,7 +164,7 @@ def ninja_header() -> str:
         "cxx": find_cxx() or "",
         "nvcc": find_nvcc() or "",
         "cxxflags": f"{OPTIMIZE} {NO_TRAPS} -fPIC -fvisibility=hidden {include}",
-        "nvccflags": f"{OPTIMIZE} -Xcompiler -fPIC,-fvisibility=hidden {GPUS} {include}",
+        "nvccflags": f"{OPTIMIZE} -Xcompiler -fPIC,-fvisibility=hidden {gpus()} {include}",
     }
     lines = [f"{name} = {value.replace('$', '$$')}\n" for name, value in variables.items()]
     return "".join(lines) + RULES

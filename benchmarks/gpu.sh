@@ -63,8 +63,12 @@ check() {
 # With egg_info, which holds the entry points, the package's metrics are found where it is not installed.
 make_modules=(build_ext --inplace)
 [ "${BUILD:-1}" = 1 ] || make_modules=()
+# Of all GPUs only the one that is here.
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
+[[ $capability =~ ^[0-9]+$ ]] || capability=80
 echo "build"
-step 400 build.log env IQAZOO_BUILD_EXT=1 IQAZOO_BUILD_CUDA=1 "$python" setup.py -q egg_info "${make_modules[@]}" || {
+step 400 build.log env IQAZOO_BUILD_EXT=1 IQAZOO_BUILD_CUDA=1 IQAZOO_CUDA_ARCHITECTURES="$capability" \
+  "$python" setup.py -q egg_info "${make_modules[@]}" || {
   echo "the build FAILED"
   exit 1
 }

@@ -1,6 +1,6 @@
 """The environment variables that iqazoo reads at run time, all of them, in one place.
 
-The two that steer the build (`IQAZOO_BUILD_EXT`, `IQAZOO_BUILD_CUDA`) are read by setup.py.
+Those that steer the build (`IQAZOO_BUILD_EXT`, `IQAZOO_BUILD_CUDA`, `IQAZOO_CUDA_ARCHITECTURES`) are read by setup.py.
 """
 
 import os
@@ -18,6 +18,7 @@ VARIABLES = {
     "IQAZOO_DISABLE_PLUGINS": "distributions whose metrics are not used, separated by commas",
     "IQAZOO_BUILD_EXT": "at install: auto, 0 (no kernels) or 1 (a failing build fails the install)",
     "IQAZOO_BUILD_CUDA": "at install: auto (when nvcc is found), 0 or 1",
+    "IQAZOO_CUDA_ARCHITECTURES": "at install: the GPUs to compile for, as in 80,90 (default: auto, all from 80 on)",
 }
 
 

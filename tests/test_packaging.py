@@ -197,6 +197,12 @@ def test_an_unknown_setting_names_the_known_ones(source, variable):
     assert f"{variable} must be auto, 0 or 1; got 'yes'" in log
 
 
+@pytest.mark.parametrize("chosen", ["70", "sm_90", "90a", "", "80;90"])
+def test_architectures_that_are_none(source, chosen):
+    log = run(sys.executable, "setup.py", "--version", cwd=source, fails=True, IQAZOO_CUDA_ARCHITECTURES=chosen)
+    assert f"IQAZOO_CUDA_ARCHITECTURES must be auto or numbers from 80 on, as in 80,90; got {chosen!r}" in log
+
+
 @needs_compiler
 def test_an_sdist_builds(source, tmp_path):
     build = "from setuptools import build_meta; build_meta.build_sdist('../dist')"
@@ -242,10 +248,14 @@ def test_a_failing_build_in_place_leaves_no_earlier_kernels(source):
 
 @needs_compiler
 def test_a_failing_nvcc_costs_only_the_gpus_kernels(source, tmp_path):
-    script(tmp_path / "cuda" / "bin" / "nvcc", "#!/bin/sh\nexit 1\n")
-    wheel, log = build_wheel(source, IQAZOO_BUILD_CUDA="auto", CUDA_HOME=tmp_path / "cuda")
+    script(tmp_path / "cuda" / "bin" / "nvcc", f"#!/bin/sh\necho $* >> {tmp_path}/asked\nexit 1\n")
+    settings = {"IQAZOO_BUILD_CUDA": "auto", "IQAZOO_CUDA_ARCHITECTURES": "86,90", "CUDA_HOME": tmp_path / "cuda"}
+    wheel, log = build_wheel(source, **settings)
     assert 'building extension "iqazoo._cuda" failed: iqazoo goes without it; IQAZOO_BUILD_CUDA=1 shows why' in log
     assert modules(wheel) == CPU_MODULES
+    asked = (tmp_path / "asked").read_text()
+    assert "-gencode=arch=compute_86,code=sm_86 -gencode=arch=compute_90,code=sm_90 -I" in asked
+    assert "sm_80" not in asked
 
 
 @needs_compiler
@@ -259,7 +269,7 @@ def test_demanded_kernels_for_the_gpu_without_nvcc_are_an_error(source, tmp_path
 @needs_compiler
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
 def test_the_gpus_kernels_import_without_a_driver(source):
-    wheel, _ = build_wheel(source, IQAZOO_BUILD_EXT=1, IQAZOO_BUILD_CUDA=1)
+    wheel, _ = build_wheel(source, IQAZOO_BUILD_EXT=1, IQAZOO_BUILD_CUDA=1, IQAZOO_CUDA_ARCHITECTURES="80")
     assert modules(wheel) == CPU_MODULES | {f"iqazoo/_cuda{SUFFIX}"}
     target = wheel.parent / "unpacked"
     with zipfile.ZipFile(wheel) as archive:
