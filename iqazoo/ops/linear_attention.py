@@ -76,8 +76,9 @@ def linear_attention(
         backend: "torch", "cpu", "cuda", or "auto" for the fastest that fits. Kernels take D and E from 16 to 128.
 
     Returns:
-        `[B, H, N, E]` or `[B, H, E, N]` in the dtype of q; half types are computed in float32. A head whose keys are
-        all masked or -inf is NaN under softmax, 0 under elu1.
+        `[B, H, N, E]` or `[B, H, E, N]` in q's dtype. Half types are computed in float32, but that a GPU multiplies
+        mapped queries and keys and the context as that type. A head whose keys are all masked or -inf is NaN under
+        softmax, 0 under elu1.
 
     Raises:
         InputError: shapes, dtypes, devices or options are not as above, or the backend cannot take them.
