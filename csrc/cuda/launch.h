@@ -15,7 +15,7 @@
 #define IQAZOO_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
 
 // Shared memory whose size the launch gives: `name` points at its bytes. At most one in a kernel.
-#define IQAZOO_DYNAMIC_SHARED(name) extern __shared__ __align__(256) unsigned char name[]
+#define IQAZOO_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 
 // IQAZOO_LAUNCH with `bytes` of dynamic shared memory; beyond 48 KiB a kernel must be allowed them first.
 #define IQAZOO_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...)                                     \

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cuda/linear_attention_maps.h"
+#include "cuda/linear_attention_products.h"
 #include "cuda/linear_attention_split.h"
 #include "cuda/linear_attention_strip.h"
 #include "cuda/linear_attention_sums.h"
@@ -96,12 +97,13 @@ struct Context {
 
 // A tile of queries becomes one of the output. Of float32.
 template <int W, Map map>
-__device__ __forceinline__ void answer_in_tiles(unsigned char* tile, int features, float scale, const Context& context) {
+__device__ __forceinline__ void answer_in_tiles(unsigned char* tile, int features, float scale,
+                                                const Context& context) {
   const Share<W> share;
-  const int position = share.part * kPositionGroups<float, W> * 8;
+  const int position = share.part * kPositionGroups<W> * 8;
   map_queries<W, map>(tile, features, context.z, context.epsilon, context.room, context.inverse);
   __syncthreads();
-  float result[kPositionGroups<float, W>][4];
+  float result[kPositionGroups<W>][4];
   multiply<W, true>(result, context.matrix, share.row, tile, position);
   __syncthreads();  // the tile is read; from here on it holds the output
   each_two(result, share.row, position, [&](int e, int n, float first, float second) {
@@ -112,7 +114,7 @@ __device__ __forceinline__ void answer_in_tiles(unsigned char* tile, int feature
 }
 
 // Maps the warp's strip of queries, turned; factor[j][i] becomes what the output at position 2 t + i of group j has to
-// be multiplied by. Sums are of the very values that are multiplied.
+// be multiplied by. Softmax divides by the sum of the very values that are multiplied.
 template <typename T, int W, Map map>
 __device__ __forceinline__ void map_strip(Strip<W>& queries, float (&factor)[kGroups8<W>][2], int features, float scale,
                                           const Context& context, const Lane<T, W>& lane) {
@@ -131,11 +133,10 @@ __device__ __forceinline__ void map_strip(Strip<W>& queries, float (&factor)[kGr
         if (features < W && 8 * i + 2 * t + 1 >= features) x[i].y = -INFINITY;
         top = fmaxf(top, fmaxf(x[i].x, x[i].y));
       }
-      const float shift = max_over_t(top) * kLog2E;
+      top = max_over_t(top);
 #pragma unroll
       for (int i = 0; i < kBlocks8<W>; ++i) {
-        queries[i][j] = packed<T>(power_of_two(fmaf(x[i].x, kLog2E, -shift)),
-                                  power_of_two(fmaf(x[i].y, kLog2E, -shift)));
+        queries[i][j] = packed<T>(power_of_two((x[i].x - top) * kLog2E), power_of_two((x[i].y - top) * kLog2E));
       }
       const uint32_t ones[4] = {kOnes<T>, kOnes<T>, kOnes<T>, kOnes<T>};
       float sums[4] = {};
@@ -229,8 +230,8 @@ int sum_context(const LinearAttentionInputs<T>& in, float* context, float* norma
   const Split split(sizes, sizes.columns, kPositions<T>, sum_splits_of(sizes));
   const int64_t heads = sizes.batch * sizes.heads, rows = heads * sizes.features;
   if (!fits_a_grid(heads * split.splits) || !fits_a_grid(rows)) return cudaErrorInvalidConfiguration;
-  IQAZOO_LAUNCH_SHARED((sum_parts<T, W, softmax>), heads * split.splits, kThreads<W>, (kSumShared<T, W, softmax>), queue, k, v,
-                       memory_k, memory_v, partial, split);
+  IQAZOO_LAUNCH_SHARED((sum_parts<T, W, softmax>), heads * split.splits, kThreads<W>, (kSumShared<T, W, softmax>),
+                       queue, k, v, memory_k, memory_v, partial, split);
   if (const cudaError_t failed = cudaGetLastError()) return failed;
   IQAZOO_LAUNCH((merge_parts<softmax>), up(rows, kMergeThreads / kLanes), kMergeThreads, queue, partial, context,
                 normalizer, rows, static_cast<int>(sizes.features), static_cast<int>(sizes.width), split.splits);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cuda/linear_attention_maps.h"
+#include "cuda/linear_attention_products.h"
 #include "cuda/linear_attention_split.h"
 #include "cuda/linear_attention_strip.h"
 
@@ -41,7 +42,7 @@ template <typename T, int W>
 constexpr int kKeysShared = W * W * sizeof(T) + 2 * kKeyTurns<T> * kTileBytes<W> + 2 * W * sizeof(float);
 
 // What the blocks of `differentiate_keys` share: the gradient of the context as a matrix, what is added to its product
-// with values, the normalizer (under softmax of half types times log2 e), and what undoes the powers of two.
+// with values, the normalizer, and what undoes the powers of two.
 struct KeyContext {
   const unsigned char* matrix;
   const float *offset, *normalizer;
@@ -71,16 +72,16 @@ template <int W, bool softmax>
 __device__ __forceinline__ void differentiate_in_tiles(unsigned char* keys, unsigned char* values,
                                                        const Place<const float>& here, const KeyContext& context) {
   const Share<W> share;
-  const int position = share.part * kPositionGroups<float, W> * 8;
+  const int position = share.part * kPositionGroups<W> * 8;
   weigh_keys<W, softmax>(keys, context.normalizer);
   __syncthreads();
-  float to_keys[kPositionGroups<float, W>][4], to_values[kPositionGroups<float, W>][4];
+  float to_keys[kPositionGroups<W>][4], to_values[kPositionGroups<W>][4];
   multiply<W, false>(to_keys, context.matrix, share.row, values, position);
   multiply<W, true>(to_values, context.matrix, share.row, keys, position);
   __syncthreads();  // the tiles are read; from here on they hold the gradients
   each_two(to_keys, share.row, position, [&](int d, int n, float first, float second) {
     float* at = &cell<float>(keys, d, n);
-    const float2 weight = load_two<float>(at);
+    const float2 weight = load_two(at);
     first = slope_of_key<softmax>(weight.x, first + context.offset[d]);
     second = slope_of_key<softmax>(weight.y, second + context.offset[d]);
     if (here.mask) {  // even where the gradient of the others is NaN
@@ -117,13 +118,14 @@ __device__ __forceinline__ void differentiate_in_strips(unsigned char* keys, uns
   load_strip<T, W, false>(weights, keys, lane);
 #pragma unroll
   for (int i = 0; i < kBlocks8<W>; ++i) {
-    const float shift = softmax ? kBoostExponent<T> - context.normalizer[8 * i + g] : 0.0f;
+    const float shift = context.normalizer[8 * i + g];
+    const auto weight = [&](float x) {
+      return softmax ? power_of_two(fmaf(x - shift, kLog2E, kBoostExponent<T>)) : elu1_of(x);
+    };
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
       const float2 x = unpacked<T>(weights[i][j]);
-      weights[i][j] = softmax ? packed<T>(power_of_two(fmaf(x.x, kLog2E, shift)),
-                                          power_of_two(fmaf(x.y, kLog2E, shift)))
-                              : packed<T>(elu1_of(x.x), elu1_of(x.y));
+      weights[i][j] = packed<T>(weight(x.x), weight(x.y));
     }
   }
   __syncwarp();  // the strip is read; for a while it holds the weights
@@ -208,7 +210,6 @@ __global__ void __launch_bounds__(kThreads<W>, (kResidentKeys<T, W>))
   for (int d = threadIdx.x; d < W; d += kThreads<W>) {
     offset[d] = d < features ? merged.offset[part.head * features + d] : 0.0f;
     total[d] = d < features ? normalizer[part.head * features + d] : 0.0f;
-    if (softmax && kHalf<T>) total[d] *= kLog2E;
   }
   const KeyContext context{matrix, offset, total, undo, undo_weighted};
   int4 next_keys[kPieces<W>], next_values[kPieces<W>];

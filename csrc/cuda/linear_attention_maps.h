@@ -111,8 +111,8 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
-// exp(k - the largest so far of its row), 0 for positions that take no part; decay[row] becomes what earlier sums of the
-// row are to be multiplied by.
+// exp(k - the largest so far of its row), 0 for positions that take no part; decay[row] becomes what earlier sums of
+// the row are to be multiplied by.
 template <int W>
 __device__ __forceinline__ void exp_of_keys(unsigned char* tile, bool taken, RowSums<W>& sums, float* decay) {
   const int row = first_row<W>(), lane = thread() % kLanes;

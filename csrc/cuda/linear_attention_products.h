@@ -1,6 +1,6 @@
-// A warp's share of products of tiles: 16 rows, and columns in groups of 8. Half types take the matrix units, float32
-// plain fused multiply-adds in the same places: lane l holds, of group j, (g, 2 t), (g, 2 t + 1), (g + 8, 2 t) and
-// (g + 8, 2 t + 1), g = l / 4, t = l % 4.
+// A warp's share of products of tiles: 16 rows, and columns in groups of 8: lane l holds, of group j, (g, 2 t),
+// (g, 2 t + 1), (g + 8, 2 t) and (g + 8, 2 t + 1), g = l / 4, t = l % 4. There the matrix units put them for half types;
+// float32 takes plain fused multiply-adds.
 #pragma once
 
 #include "cuda/linear_attention_tile.h"
@@ -23,8 +23,8 @@ struct Share {
 
 template <int W>
 constexpr int kColumnGroups = W / 8 / Share<W>::kParts;
-template <typename T, int W>
-constexpr int kPositionGroups = kPositions<T> / 8 / Share<W>::kParts;
+template <int W>
+constexpr int kPositionGroups = kPositions<float> / 8 / Share<W>::kParts;
 
 __device__ __forceinline__ float dot(float4 a, float4 b, float sum) {
   return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
@@ -70,7 +70,8 @@ __device__ __forceinline__ void add_over_positions(float (&sum)[kGroups][4], con
   }
 }
 
-// Of float32: sum[j] = over k, matrix[row ..][k] x[k][position + 8 j ..], or of matrix[k][row ..] where it is transposed.
+// Of float32: sum[j] = over k, matrix[row ..][k] x[k][position + 8 j ..], or of matrix[k][row ..] where it is
+// transposed.
 template <int W, bool transposed, int kGroups>
 __device__ __forceinline__ void multiply(float (&sum)[kGroups][4], const unsigned char* matrix, int row,
                                          const unsigned char* x, int position) {
@@ -87,7 +88,7 @@ __device__ __forceinline__ void multiply(float (&sum)[kGroups][4], const unsigne
     const float lower = *static_cast<const float*>(piece_at<float, kRow>(matrix, lower_row, lower_column));
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
-      const float2 two = load_two<float>(piece_at<float, kTileRow>(x, k, position + 8 * j + 2 * t));
+      const float2 two = load_two(piece_at<float, kTileRow>(x, k, position + 8 * j + 2 * t));
       sum[j][0] = fmaf(upper, two.x, sum[j][0]);
       sum[j][1] = fmaf(upper, two.y, sum[j][1]);
       sum[j][2] = fmaf(lower, two.x, sum[j][2]);

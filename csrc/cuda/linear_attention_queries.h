@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cuda/linear_attention_maps.h"
+#include "cuda/linear_attention_products.h"
 #include "cuda/linear_attention_split.h"
 #include "cuda/linear_attention_strip.h"
 
@@ -25,13 +26,13 @@ constexpr int kQueriesShared = W * W * sizeof(T) + kQueryTiles<T, W> * kTileByte
 
 // The sums over features of x * slope, by position: a warp's 16 rows in shared memory, all rows in `dots`.
 template <int W>
-__device__ __forceinline__ void dot_over_features(unsigned char* tile, const float (&slope)[kPositionGroups<float, W>][4],
+__device__ __forceinline__ void dot_over_features(unsigned char* tile, const float (&slope)[kPositionGroups<W>][4],
                                                   const Share<W>& share, int position, float* room) {
   const int lane = thread() % kLanes, row = share.row + lane / 4;
 #pragma unroll
-  for (int j = 0; j < kPositionGroups<float, W>; ++j) {
+  for (int j = 0; j < kPositionGroups<W>; ++j) {
     const int n = position + 8 * j + lane % 4 * 2;
-    const float2 upper = load_two<float>(&cell<float>(tile, row, n)), lower = load_two<float>(&cell<float>(tile, row + 8, n));
+    const float2 upper = load_two(&cell<float>(tile, row, n)), lower = load_two(&cell<float>(tile, row + 8, n));
     float first = upper.x * slope[j][0] + lower.x * slope[j][2];
     float second = upper.y * slope[j][1] + lower.y * slope[j][3];
 #pragma unroll
@@ -66,11 +67,11 @@ __device__ __forceinline__ void join_dots(const float* room, const float* invers
 // The slopes of mapped queries become those of queries; `to_z` takes up a lane's share of the gradient of z, of its
 // upper and its lower row.
 template <int W, Map map>
-__device__ __forceinline__ void to_queries(float (&slope)[kPositionGroups<float, W>][4], unsigned char* tile, int row,
+__device__ __forceinline__ void to_queries(float (&slope)[kPositionGroups<W>][4], unsigned char* tile, int row,
                                            int position, float scale, const float* z, const float* dots,
                                            const float* inverse, float (&to_z)[2]) {
   each_two(slope, row, position, [&](int d, int n, float& first, float& second) {
-    const float2 x = load_two<float>(&cell<float>(tile, d, n));
+    const float2 x = load_two(&cell<float>(tile, d, n));
     if constexpr (map == Map::softmax) {
       first = scale * x.x * (first - dots[n]);
       second = scale * x.y * (second - dots[n + 1]);
@@ -101,10 +102,10 @@ __device__ __forceinline__ void differentiate_in_tiles(unsigned char* tile, cons
                                                        float scale, const QueryContext& context,
                                                        float (&sums)[kColumnGroups<W>][4], float (&to_z)[2]) {
   const Share<W> share;
-  const int position = share.part * kPositionGroups<float, W> * 8, column = share.part * kColumnGroups<W> * 8;
+  const int position = share.part * kPositionGroups<W> * 8, column = share.part * kColumnGroups<W> * 8;
   map_queries<W, map>(tile, features, context.z, context.epsilon, context.room, context.inverse);
   __syncthreads();
-  float slope[kPositionGroups<float, W>][4];
+  float slope[kPositionGroups<W>][4];
   multiply<W, false>(slope, context.matrix, share.row, incoming, position);
   if constexpr (map != Map::scale) dot_over_features<W>(tile, slope, share, position, context.room);
   __syncthreads();
@@ -153,11 +154,11 @@ __device__ __forceinline__ void softmax_of_strip(Strip<W>& queries, int features
       if (features < W && 8 * i + g >= features) x[i] = make_float2(-INFINITY, -INFINITY);
       top.x = fmaxf(top.x, x[i].x), top.y = fmaxf(top.y, x[i].y);
     }
-    const float first = max_over_g(top.x) * kLog2E, second = max_over_g(top.y) * kLog2E;
+    top.x = max_over_g(top.x), top.y = max_over_g(top.y);
 #pragma unroll
     for (int i = 0; i < kBlocks8<W>; ++i) {
-      x[i].x = power_of_two(fmaf(x[i].x, kLog2E, -first));
-      x[i].y = power_of_two(fmaf(x[i].y, kLog2E, -second));
+      x[i].x = power_of_two((x[i].x - top.x) * kLog2E);
+      x[i].y = power_of_two((x[i].y - top.y) * kLog2E);
       sum.x += x[i].x, sum.y += x[i].y;
     }
     const float left = quotient(1.0f, sum_over_g(sum.x)), right = quotient(1.0f, sum_over_g(sum.y));
@@ -166,8 +167,8 @@ __device__ __forceinline__ void softmax_of_strip(Strip<W>& queries, int features
   }
 }
 
-// The gradient of the warp's strip of queries, into `slopes`. The tile's strip becomes the mapped queries, divided under
-// elu1, whose gradient of z `to_z` takes up: of the lane's features 8 i + g.
+// The gradient of the warp's strip of queries, into `slopes`. The tile's strip becomes the mapped queries, divided
+// under elu1, whose gradient of z `to_z` takes up: of the lane's features 8 i + g.
 template <typename T, int W, Map map>
 __device__ __forceinline__ void differentiate_in_strips(unsigned char* tile, const unsigned char* incoming,
                                                         unsigned char* slopes, int features, float scale,
@@ -217,7 +218,7 @@ __device__ __forceinline__ void differentiate_in_strips(unsigned char* tile, con
         to_z[i] += x.x * dot.x + x.y * dot.y;
         first = (x.x > 1.0f ? 1.0f : x.x) * (first * divisor.x + z * dot.x);
         second = (x.y > 1.0f ? 1.0f : x.y) * (second * divisor.y + z * dot.y);
-        queries[i][j] = packed<T>(x.x * divisor.x, x.y * divisor.y);  // below 1 / z, which half types hold
+        queries[i][j] = packed<T>(x.x * divisor.x, x.y * divisor.y);  // below 1 / z
       }
       strip_cell<T, W>(slopes, i, j, lane) = packed<T>(first, second);
     }

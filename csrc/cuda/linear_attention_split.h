@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "cuda/linear_attention_products.h"
+#include "cuda/linear_attention_tile.h"
 
 namespace iqazoo::cuda::attention {
 
@@ -12,10 +12,10 @@ using linear_attention::Map;
 using linear_attention::Sizes;
 using linear_attention::View;
 
-constexpr int64_t kUnit = 64;               // positions that no two blocks share
-constexpr int64_t kMultiprocessors = 132;   // of the largest GPUs
-constexpr int64_t kLeastUnits = 4;          // for a block, or its sums would be read and written as long as its positions
-constexpr int64_t kMostSplits = 128;        // of a head, as merging takes them one after the other
+constexpr int64_t kUnit = 64;              // positions that no two blocks share
+constexpr int64_t kMultiprocessors = 132;  // of the largest GPUs
+constexpr int64_t kLeastUnits = 4;         // of a block, or its sums would be read and written as long as its positions
+constexpr int64_t kMostSplits = 128;       // of a head, as merging takes them one after the other
 
 inline int64_t up(int64_t count, int64_t by) { return (count + by - 1) / by; }
 

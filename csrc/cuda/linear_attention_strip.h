@@ -44,14 +44,8 @@ constexpr int kGroups8 = 8 / kWarps<W>;  // and along its positions
 template <int W>
 using Strip = uint32_t[kBlocks8<W>][kGroups8<W>];
 
-// The byte of a swizzled array of T whose rows have kBytes.
-template <typename T, int kBytes>
-__device__ __forceinline__ int place_of_cell(int row, int column) {
-  return swizzled<kBytes>(row, column * static_cast<int>(sizeof(T)));
-}
-
-// The same of (row + r, column + c), given that of (r, c): two operations where row and column are known when compiling.
-// Each is a multiple of 8 and of what r or c spans, so that no bit is in both.
+// place_of_cell of (row + r, column + c), given that of (r, c): two operations where row and column are known when
+// compiling. Each is a multiple of 8 and of what r or c spans, so that no bit is in both.
 template <typename T, int kBytes>
 __device__ __forceinline__ int moved(int place, int row, int column) {
   return (place ^ place_of_cell<T, kBytes>(row, column) % kBytes) + row * kBytes;

@@ -127,8 +127,9 @@ class SumsInRegisters {
     }
   }
 
-  // Adds what the warps have of each feature, in a fixed order, and writes it. `room` is that of two tiles.
+  // Adds what the warps have of each feature, in a fixed order, and writes it. `room` is that of the four tiles.
   __device__ __forceinline__ void store(unsigned char* room, float* out, int features, int width) {
+    static_assert(kPositionParts == 1 || W * (W + 2) * sizeof(float) <= 4 * kTileBytes<W>);
     auto* context = shared_after<float>(room, 0);
     float *tops = context + W * W, *totals = tops + W;
     for (int part = 1; part < kPositionParts; ++part) {
@@ -171,10 +172,10 @@ class SumsInRegisters {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         // Only -inf so far: the weights are 0, not NaN.
-        const float shift = top_[m][r] == -INFINITY ? 0.0f : top_[m][r] * kLog2E;
+        const float top = top_[m][r] == -INFINITY ? 0.0f : top_[m][r];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          x[m][r][i] = softmax ? power_of_two(fmaf(x[m][r][i], kLog2E, -shift)) : elu1_of(x[m][r][i]);
+          x[m][r][i] = softmax ? power_of_two((x[m][r][i] - top) * kLog2E) : elu1_of(x[m][r][i]);
         }
         left[m][r] = packed<T>(x[m][r][0], x[m][r][1]);
         left[m][r + 2] = packed<T>(x[m][r][2], x[m][r][3]);

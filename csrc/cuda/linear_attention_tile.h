@@ -57,26 +57,25 @@ __device__ __forceinline__ int swizzled(int row, int byte) {
   return row * kRow + (byte ^ turn * kPiece);
 }
 
-// The 16 bytes of row `row` in which `place` lies.
+// That of an element of a swizzled array of T.
 template <typename T, int kRow>
-__device__ __forceinline__ const void* piece_at(const unsigned char* array, int row, int place) {
-  return array + swizzled<kRow>(row, place * static_cast<int>(sizeof(T)));
+__device__ __forceinline__ int place_of_cell(int row, int column) {
+  return swizzled<kRow>(row, column * static_cast<int>(sizeof(T)));
 }
 
 template <typename T>
 __device__ __forceinline__ T& cell(unsigned char* tile, int row, int position) {
-  return *reinterpret_cast<T*>(tile + swizzled<kTileRow>(row, position * static_cast<int>(sizeof(T))));
+  return *reinterpret_cast<T*>(tile + place_of_cell<T, kTileRow>(row, position));
 }
 
-// Two elements side by side, of which the first is at an even place, as floats and back.
-template <typename T>
-__device__ __forceinline__ float2 load_two(const void* at) {
-  if constexpr (std::is_same_v<T, float>) {
-    return *static_cast<const float2*>(at);
-  } else {
-    return unpacked<T>(*static_cast<const uint32_t*>(at));
-  }
+// The 16 bytes of row `row` in which `place` lies.
+template <typename T, int kRow>
+__device__ __forceinline__ const void* piece_at(const unsigned char* array, int row, int place) {
+  return array + place_of_cell<T, kRow>(row, place);
 }
+
+// Two elements side by side, of which the first is at an even place.
+__device__ __forceinline__ float2 load_two(const void* at) { return *static_cast<const float2*>(at); }
 
 template <typename T>
 __device__ __forceinline__ void store_two(void* at, float first, float second) {

@@ -53,7 +53,7 @@ unsigned current = 0;
 void (*kernel)(void*);
 void* arguments;
 std::map<unsigned char*, Array> shared;  // the arrays that this block has declared
-alignas(256) unsigned char dynamic[kMostShared + kGuardBytes];
+alignas(128) unsigned char dynamic[kMostShared + kGuardBytes];
 size_t dynamic_bytes = 0;
 Order order = kAscending;
 std::mt19937 generator;

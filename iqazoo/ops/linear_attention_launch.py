@@ -119,7 +119,7 @@ def _launch(
     settings: Settings,
 ) -> None:
     """Context, normalizer, views of q, k, v, memory's keys and values and of `moving`, mask, numbers: B, H, N, M, D, E,
-    map, scale, causal. A GPU gets scratch in the accumulation type besides, and whether float32 may be TF32."""
+    map, scale, causal. A GPU gets scratch in the accumulation type besides."""
     q, k, v, mask, memory = inputs
     last = settings.positions_last
     read = (q, k, v, *(memory or (None, None)))
@@ -129,15 +129,7 @@ def _launch(
     sizes = (batch, heads, q.shape[3 if last else 2], columns, features, width)
     numbers = (*sizes, settings.q_map, settings.scale, settings.causal)
     backend = q.device.type
-    extra: tuple[Tensor | bool, ...] = ()
+    scratch: tuple[Tensor, ...] = ()
     if backend == "cuda":
-        size = getattr(module(backend), f"{name}_scratch")(*sizes)
-        extra = (sums[0].new_empty(size), allows_tf32())
-    launch(backend, name, *sums, *views, 0 if mask is None else mask, *numbers, *extra, dtype=q.dtype)
-
-
-def allows_tf32() -> bool:
-    """Whether torch may multiply float32 in TF32 on a GPU."""
-    matmul = torch.backends.cuda.matmul
-    precision = getattr(matmul, "fp32_precision", None)  # from torch 2.9 on; where it is set, the older word raises
-    return bool(matmul.allow_tf32) if precision is None else precision == "tf32"
+        scratch = (sums[0].new_empty(getattr(module(backend), f"{name}_scratch")(*sizes)),)
+    launch(backend, name, *sums, *views, 0 if mask is None else mask, *numbers, *scratch, dtype=q.dtype)

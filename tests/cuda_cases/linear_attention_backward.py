@@ -32,7 +32,7 @@ def run(kernels: Kernels, problem: Problem) -> tuple[Tensor, ...]:
     tensors, memory = problem.arguments()
     moving = tuple(map(problem.view, (problem.grad, *gradients, *to_memory)))
     views = (*tensors, *memory, *moving, *(() if to_memory else (NO_VIEW,) * 2))
-    kernels("linear_attention_backward", *sums, *views, *problem.numbers(), scratch, False, dtype=dtype)
+    kernels("linear_attention_backward", *sums, *views, *problem.numbers(), scratch, dtype=dtype)
     found = (*(x.cpu() for x in gradients), *(x.cpu().double().sum(0) for x in to_memory))
     return shrunk(found, expected(problem), dtype)
 
@@ -116,7 +116,14 @@ OP = Op(
         Mutant(
             "a context too large for a half", "kNarrow<T> ? exponent_of", "false ? exponent_of", KEYS, torch.float16
         ),
-        Mutant("weights left unboosted", "softmax ? kBoostExponent<T> -", "softmax ? 0.0f -", KEYS, torch.float16),
+        Mutant("weights left unboosted", "kLog2E, kBoostExponent<T>)", "kLog2E, 0.0f)", KEYS, torch.float16),
+        Mutant(
+            "large logits rounded before they are subtracted",
+            "fmaf(x - shift, kLog2E, kBoostExponent<T>)",
+            "fmaf(x, kLog2E, kBoostExponent<T> - shift * kLog2E)",
+            KEYS,
+            torch.bfloat16,
+        ),
         Mutant("NaN where hidden, of halves", "if (!here.mask) continue;", "continue;", KEYS, torch.bfloat16),
         Mutant(
             "keys not turned",

@@ -30,7 +30,8 @@ def gpu(monkeypatch):
 
 def test_failures_are_told_as_they_come(tmp_path):
     (tmp_path / "test_some.py").write_text("def test_good(): pass\ndef test_bad(): assert 1 == 2\n")
-    environment = os.environ | {"FAILURES": str(tmp_path / "told"), "PYTHONPATH": str(ROOT / "benchmarks")}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_XDIST_WORKER"}
+    environment |= {"FAILURES": str(tmp_path / "told"), "PYTHONPATH": str(ROOT / "benchmarks")}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "gpu_failures", "-p", "no:cacheprovider", tmp_path]
     subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True)
     told = (tmp_path / "told").read_text()
@@ -55,7 +56,6 @@ def test_its_table_holds_a_line_per_case(gpu, monkeypatch):
     times = iter([(0.5, 0.6), (2.0, 2.5), (None, 0.6), (None, None)])
     monkeypatch.setattr(gpu, "rotated", lambda case: ([()], True))
     monkeypatch.setattr(gpu, "measure", lambda function, sets: next(times))
-    monkeypatch.setattr(gpu, "kernels", lambda function, sets: {})
     case = gpu.all_cases()[0]
     rows = [gpu.row(case, bandwidth=case.bytes * 4e3, rate=1e12) for _ in range(2)]
     about = dict.fromkeys(("gpu", "date", "driver", "torch", "torch_cuda", "python"), "x")
@@ -87,9 +87,7 @@ def tree(tmp_path):
         source, target = ROOT / name, tmp_path / "tree" / name
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():
-            shutil.copytree(
-                source, target, ignore=shutil.ignore_patterns("*.so", "__pycache__", "golden_data", "local")
-            )
+            shutil.copytree(source, target, ignore=LEFT_OUT)
         else:
             shutil.copy(source, target)
     return tmp_path / "tree"

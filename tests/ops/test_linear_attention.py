@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ops.cases import backend_params
 
 from iqazoo.errors import InputError
-from iqazoo.ops import available, linear_attention, linear_attention_launch, linear_attention_packed
+from iqazoo.ops import available, linear_attention, linear_attention_packed
 from iqazoo.ops.linear_attention_reference import reference_linear_attention
 
 ELU1 = {"q_map": "elu1", "k_map": "elu1"}
@@ -357,17 +357,3 @@ def test_prefetches_are_compiled(tmp_path, source):
     command = ["c++", "-O3", "-std=c++17", f"-I{csrc}", "-S", str(csrc / "cpu" / f"{source}.cpp"), "-o", str(listing)]
     subprocess.run(command, check=True)
     assert re.search(r"\b(prefetch\w*|prfm)\b", listing.read_text())
-
-
-@pytest.mark.parametrize(("word", "value"), [("allow_tf32", True), ("fp32_precision", "tf32")])
-def test_tf32_is_allowed_in_either_of_torchs_words(word, value):
-    products = torch.backends.cuda.matmul
-    if not hasattr(products, word):
-        pytest.skip("torch before 2.9 has one")
-    before = getattr(products, word)
-    assert not linear_attention_launch.allows_tf32()
-    setattr(products, word, value)
-    try:
-        assert linear_attention_launch.allows_tf32()
-    finally:
-        setattr(products, word, before)

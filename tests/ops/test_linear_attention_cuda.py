@@ -21,7 +21,7 @@ def on_the_shim(build, monkeypatch):
         sizes = arguments[-9:-3]  # before the map, the scale and whether it is causal
         scratch = torch.full((getattr(module, f"{name}_scratch")(*sizes),), torch.nan)
         addresses = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in (*arguments, scratch)]
-        getattr(module, f"{name}_{DTYPES[dtype]}")(*addresses, False, 0, 0)
+        getattr(module, f"{name}_{DTYPES[dtype]}")(*addresses, 0, 0)
 
     monkeypatch.setattr(linear_attention_launch, "launch", launch)
 

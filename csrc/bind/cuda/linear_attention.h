@@ -21,13 +21,12 @@ linear_attention::View<T> view_at(const Five& five) {
 
 template <typename T>
 void bind_linear_attention_of(py::module_& module, const std::string& dtype) {
-  // Two arguments are there for all backends alike: `causal` is false, as Python keeps such calls from the GPU, and
-  // float32 is exact whether `tf32` would be allowed or not.
+  // `causal` is there for all backends alike, and false: Python keeps such calls from the GPU.
   module.def(
       ("linear_attention_forward_" + dtype).c_str(),
       [](Address context, Address normalizer, Five q, Five k, Five v, Five memory_k, Five memory_v, Five out,
          Address mask, int64_t batch, int64_t heads, int64_t positions, int64_t columns, int64_t features,
-         int64_t width, int map, double scale, bool, Address scratch, bool, int device, Address stream) {
+         int64_t width, int map, double scale, bool, Address scratch, int device, Address stream) {
         const cuda::LinearAttentionInputs<T> inputs{view_at<const T>(q),        view_at<const T>(k),
                                                     view_at<const T>(v),        view_at<const T>(memory_k),
                                                     view_at<const T>(memory_v), at<const bool>(mask)};
@@ -40,13 +39,13 @@ void bind_linear_attention_of(py::module_& module, const std::string& dtype) {
       py::arg("context"), py::arg("normalizer"), py::arg("q"), py::arg("k"), py::arg("v"), py::arg("memory_k"),
       py::arg("memory_v"), py::arg("out"), py::arg("mask"), py::arg("batch"), py::arg("heads"), py::arg("positions"),
       py::arg("columns"), py::arg("features"), py::arg("width"), py::arg("map"), py::arg("scale"), py::arg("causal"),
-      py::arg("scratch"), py::arg("tf32"), py::arg("device"), py::arg("stream"), Unlocked());
+      py::arg("scratch"), py::arg("device"), py::arg("stream"), Unlocked());
   module.def(
       ("linear_attention_backward_" + dtype).c_str(),
       [](Address context, Address normalizer, Five q, Five k, Five v, Five memory_k, Five memory_v, Five grad,
          Five to_q, Five to_k, Five to_v, Five to_memory_k, Five to_memory_v, Address mask, int64_t batch,
          int64_t heads, int64_t positions, int64_t columns, int64_t features, int64_t width, int map, double scale,
-         bool, Address scratch, bool, int device, Address stream) {
+         bool, Address scratch, int device, Address stream) {
         const cuda::LinearAttentionInputs<T> inputs{view_at<const T>(q),        view_at<const T>(k),
                                                     view_at<const T>(v),        view_at<const T>(memory_k),
                                                     view_at<const T>(memory_v), at<const bool>(mask)};
@@ -63,7 +62,7 @@ void bind_linear_attention_of(py::module_& module, const std::string& dtype) {
       py::arg("memory_v"), py::arg("grad"), py::arg("to_q"), py::arg("to_k"), py::arg("to_v"),
       py::arg("to_memory_k"), py::arg("to_memory_v"), py::arg("mask"), py::arg("batch"), py::arg("heads"),
       py::arg("positions"), py::arg("columns"), py::arg("features"), py::arg("width"), py::arg("map"),
-      py::arg("scale"), py::arg("causal"), py::arg("scratch"), py::arg("tf32"), py::arg("device"), py::arg("stream"),
+      py::arg("scale"), py::arg("causal"), py::arg("scratch"), py::arg("device"), py::arg("stream"),
       Unlocked());
 }
 
