@@ -28,8 +28,17 @@ def snapshot() -> dict[str, Any]:
         "torch's grad mode": torch.is_grad_enabled(),
         "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "torch's cudnn.benchmark": torch.backends.cudnn.benchmark,
-        "torch's precision of float32 products": torch.get_float32_matmul_precision(),
+        "torch's precision of float32 products": _precision_of_products(),
     }
+
+
+def _precision_of_products() -> str:
+    import torch
+
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was set by torch's newer words, which this one does not know
+        return f"torch.backends.cuda.matmul.fp32_precision = {torch.backends.cuda.matmul.fp32_precision!r}"
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ import sys
 
 import plugin_maker
 import pytest
+from torch.backends.cuda import matmul
 
 from iqazoo.probe import probe
 
@@ -36,6 +37,13 @@ def test_a_good_plugin_needs_no_remark(monkeypatch, tmp_path):
         ("import torch; torch.set_default_dtype(torch.float64)", "changes torch's default dtype"),
         ("import torch; torch.manual_seed(7)", "changes torch's random state"),
         ("import torch; torch.set_grad_enabled(False)", "changes torch's grad mode"),
+        ("import torch; torch.set_float32_matmul_precision('high')", "changes torch's precision of float32 products"),
+        pytest.param(
+            "import torch; torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+            "changes torch's precision of float32 products",
+            id="newer words of torch",
+            marks=pytest.mark.skipif(not hasattr(matmul, "fp32_precision"), reason="torch before 2.9"),
+        ),
         ("import random; random.seed(1)", "changes random's state"),
         ("import numpy; numpy.random.seed(1)", "changes numpy's random state"),
         ("import os; os.environ['OMP_NUM_THREADS'] = '1'", "changes the environment"),

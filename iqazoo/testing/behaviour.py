@@ -78,7 +78,9 @@ def check_devices(subject: Subject) -> None:
                 require(False, f"{where} holds a tensor that .to() does not move; take register_buffer")
     inputs, score = subject.inputs(), subject.score(*subject.inputs())
     if torch.cuda.is_available():
-        on_gpu = subject.score(*(x.cuda() for x in inputs), metric=subject.new().cuda())
+        # By default convolutions there keep 10 bits of each factor.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            on_gpu = subject.score(*(x.cuda() for x in inputs), metric=subject.new().cuda())
         subject.require_equal(on_gpu, score, "scores on the GPU", 1e-3)
 
 
