@@ -192,7 +192,7 @@ CASES = {
     "elu1, tokens": inputs(1, 1, 520, 32, 16, "elu1"),
     "scale, packed": inputs(1, 1, 40, 64, 64, "scale", last=True, packed=True),
     "large logits": inputs(1, 1, 70, 16, 16, spread=40.0),
-    "one huge key": inputs(1, 1, 70, 16, 16, put=1e6),
+    "one huge key": inputs(1, 1, 70, 16, 16, put=1e7),
     "nan": inputs(1, 2, 70, 16, 16, put=math.nan),
     "-inf": inputs(1, 2, 70, 16, 16, put=-math.inf, until=70),
     "-inf at first": inputs(1, 1, 130, 16, 16, put=-math.inf, until=65),
