@@ -8,7 +8,7 @@ Two environment variables say what to build, each `auto` (the default), `0` or `
     IQAZOO_BUILD_CUDA   the kernels for NVIDIA GPUs, likewise. auto: where nvcc is found too.
     IQAZOO_CUDA_ARCHITECTURES
                         auto (the default): 80, 90 and, through PTX, what is to come. Or some of your own, as in `80`
-                        or `86,90`: each takes nvcc about a minute of two processors.
+                        or `86,90`: each takes nvcc about half a minute of two processors.
 
 The kernels know nothing of torch, so the build needs none. The compiler is $CXX, else c++, g++ or clang++;
 nvcc is that of $CUDA_HOME, else the one on PATH.
