@@ -151,6 +151,23 @@ def trainer(folder, network=Tiny, train=None, val=None, loss="auto", processes=A
     return made
 
 
+def fit_in_parts(make, run, stops):
+    """Trains to the end with a new trainer of `make` after each of the steps `stops`, resumed from the folder `run`."""
+    for part, stop_at in enumerate((*stops, math.inf)):
+        made = make()
+        if part:
+            torch.rand(7, device=made.device)  # the generators are elsewhere by now
+            made.resume(run)
+        step = made.optimize_parameters
+
+        def counted(number, made=made, step=step, stop_at=stop_at):
+            made.stop.received = number >= stop_at
+            step(number)
+
+        made.optimize_parameters = counted
+        assert made.fit() == (stop_at == math.inf)
+
+
 def write_bapps(folder, counts, size=16):
     """A folder like BAPPS: `counts` maps "train/traditional" and so on to a number of triplets."""
     for place, count in counts.items():

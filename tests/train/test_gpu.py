@@ -1,5 +1,7 @@
 """Runs on a GPU: that they learn, and that one which stops resumes bit for bit."""
 
+import functools
+
 import judging
 import pytest
 import torch
@@ -35,17 +37,6 @@ def test_a_run_learns(tmp_path, facts):
 def test_a_run_that_stops_resumes_bit_for_bit(tmp_path, facts):
     """The GPU's own generator, which dropout asks, goes on where it was."""
     on_the_gpu(tmp_path / "straight", judging.Dropped, save_every=4, **facts).fit()
-    for part, stop_at in enumerate((3, 8, 100)):
-        made = on_the_gpu(tmp_path / "parts", judging.Dropped, save_every=4, **facts)
-        if part:
-            torch.rand(7, device="cuda")
-            made.resume(tmp_path / "parts" / "run")
-        step = made.optimize_parameters
-
-        def counted(number, made=made, step=step, stop_at=stop_at):
-            made.stop.received = number >= stop_at
-            step(number)
-
-        made.optimize_parameters = counted
-        assert made.fit() == (part == 2)
+    make = functools.partial(on_the_gpu, tmp_path / "parts", judging.Dropped, save_every=4, **facts)
+    judging.fit_in_parts(make, tmp_path / "parts" / "run", (3, 8))
     check_same_run(tmp_path / "parts", tmp_path / "straight")
