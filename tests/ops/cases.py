@@ -8,6 +8,7 @@ An op whose results are not smooth (hinges, ties) chooses inputs away from the k
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -107,9 +108,29 @@ def judgments(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tens
 
 
 def judgments_and_network(generator: Generator, dtype: torch.dtype, size: int) -> tuple[Tensor, ...]:
-    """`judgments`, and the six weights of LPIPS's network."""
-    weights = (0.3 * torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES)
-    return *judgments(generator, dtype, size), *(w.to(dtype) for w in weights)
+    """`judgments`, and the six weights of LPIPS's network; no hidden unit is where its slope changes."""
+    weights = [(0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype) for shape in SHAPES]
+    drawn = judgments(generator, dtype, size)
+    while (near := _near_a_kink(*drawn, *weights)).any():
+        drawn = tuple(torch.where(near, x, y) for x, y in zip(judgments(generator, dtype, size), drawn, strict=True))
+    return *drawn, *weights
+
+
+def _near_a_kink(score_a: Tensor, score_b: Tensor, preference: Tensor, *weights: Tensor) -> Tensor:
+    """`[N]`: whether float32 and float64 may take different slopes of a LeakyReLU, in either order of the scores."""
+    near, linear = torch.zeros(len(score_a), dtype=torch.bool), torch.nn.functional.linear
+
+    def watched(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y = linear(x, weight, bias)  # [N, units]
+        added_up = linear(x.abs(), weight.abs(), bias.abs())
+        near.logical_or_((y.abs() < 3e-6 * added_up).any(1))
+        return y
+
+    with mock.patch("torch.nn.functional.linear", watched):
+        for lower_is_better in (True, False):
+            wide = (x.double() for x in (score_a, score_b, preference, *weights))
+            reference_calibrated(*wide, lower_is_better=lower_is_better)
+    return near
 
 
 def calibrated(score_a: Tensor, score_b: Tensor, preference: Tensor, *weights: Tensor, **options: Any) -> Any:
