@@ -47,8 +47,8 @@ def run(
         names: the metrics; NAME=FILE takes the weights of a file, NAME=none random ones, as before any training.
         data: the folder that holds 2afc and jnd, or a CSV file with the columns reference, a, b, preference.
         weights: a file of weights, where one metric is named.
-        split: which part of the data.
-        subsets: which folders; all that are there if none is given.
+        split: which part of the data; a CSV file has no parts.
+        subsets: which folders, or subsets of the CSV file; all that are there if none is given.
         size: images are resized to a square of this side; 0 keeps their own size.
         jnd: also score jnd where the data has it.
         output: also write the figures to this file, .csv or .json.
@@ -57,7 +57,7 @@ def run(
         device: where to compute, such as "cuda:1"; the first GPU, or the CPU where there is none.
         batch_size: at most so many rows are scored together.
         resamples: how often judgments are drawn anew for the intervals.
-        allow_missing: leave out rows that lack a file instead of stopping.
+        allow_missing: leave out rows that lack a file instead of stopping; not for a CSV file.
     """
     chosen = _chosen(names, weights)
     _check_options(output, chart, size, batch_size, resamples)
@@ -108,7 +108,8 @@ def _judgments(
 
     data = data.expanduser()
     if is_table(data):
-        return TripletTable(data, size), None
+        _check_table_options(data, split, lax)
+        return TripletTable(data, size, subsets=subsets), None
     triplets = TwoAFC(data, split, subsets, size, allow_missing=lax)
     home = data / "jnd" / split
     # BAPPS has fewer subsets in jnd than in 2afc.
@@ -117,6 +118,15 @@ def _judgments(
     for name in (*triplets.missing, *(pairs.missing if pairs else ())):
         say(f"a row is left out for want of {name}")
     return triplets, pairs
+
+
+def _check_table_options(data: Path, split: str, lax: bool) -> None:
+    given = [option for option, named in ((f"--split {split}", split != "val"), ("--allow-missing", lax)) if named]
+    if given:
+        raise InputError(
+            f"expected --split and --allow-missing with a folder only, got {' and '.join(given)} with the CSV file "
+            f"{data}; leave that out, and choose rows with --subsets or in the file"
+        )
 
 
 def _created(chosen: Mapping[str, tuple[str, str | None]], device: str) -> dict[str, Metric]:

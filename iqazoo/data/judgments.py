@@ -139,15 +139,23 @@ class TripletTable(Triplets):
     Args:
         path: the CSV file.
         size, augment, seed: as for `TwoAFC`. Images that are not square are squeezed into one.
+        subsets: take only rows of these; all where None.
 
     Raises:
-        InputError: the table cannot be read or has no row, a preference is not in [0, 1], or a file is missing.
+        InputError: the table cannot be read or has no row, a preference is not in [0, 1], no row is of a subset, or a
+            file is missing.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], size: int | None = 64, augment: bool = False, seed: int = 0
+        self,
+        path: str | os.PathLike[str],
+        size: int | None = 64,
+        augment: bool = False,
+        seed: int = 0,
+        *,
+        subsets: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(list_table(path), size, augment, seed)
+        super().__init__(list_table(path, subsets), size, augment, seed)
 
 
 class JND(_Judgments):

@@ -40,7 +40,8 @@ class Listing:
 
     Args:
         rows: in a fixed order: by subset, then by stem or by line of the CSV file.
-        digest: sha256 of every file's name, length and time of change. The folder that the set lies in is no part.
+        digest: sha256 of every file's name, length and time of change, and of what is judged. The folder that the
+            set lies in is no part.
         missing: the files that rows which were left out would have needed, relative to the set's folder.
     """
 
@@ -73,7 +74,8 @@ def list_bapps(
         allow_missing: leave out rows that lack a file instead of raising; `Listing.missing` names the files.
 
     Raises:
-        InputError: a folder is not there or holds no complete row, files are missing, or two share a stem.
+        InputError: a folder is not there or holds no complete row, files are missing or cannot be read, or two share a
+            stem.
     """
     home = Path(root).expanduser() / task / split
     rows: list[Row] = []
@@ -92,23 +94,27 @@ def list_bapps(
             )
     if missing and not allow_missing:
         raise InputError(
-            f"the files in {home} do not pair up by stem{_naming(missing)}; unpack the set again, or leave out what is "
-            "incomplete with allow_missing=True (--allow-missing)"
+            f"the files in {home} do not pair up by stem{_naming(missing)}; unpack the set again, or evaluate without "
+            "what is incomplete: `iqazoo eval` takes --allow-missing, the dataset allow_missing=True"
         )
     return Listing(tuple(rows), digest.hexdigest(), tuple(missing))
 
 
-def list_table(path: str | os.PathLike[str]) -> Listing:
+def list_table(path: str | os.PathLike[str], subsets: Sequence[str] | None = None) -> Listing:
     """List a CSV file of judgments with the columns reference, a, b, preference, and subset if it has one.
 
     Files are relative to the table's folder; `preference` is the fraction that preferred b. The subset of a row is
     "all" where the table does not say.
 
+    Args:
+        path: the CSV file.
+        subsets: the subsets whose rows are taken, in this order; all where None, BAPPS's own first.
+
     Raises:
-        InputError: the table cannot be read, has no row or other columns, a preference is not in [0, 1], or a file
-            is missing.
+        InputError: the table cannot be read, has no row or other columns, a preference is not in [0, 1], no row is of
+            a subset, or a file is missing.
     """
-    return _list_csv(Path(path).expanduser(), ("reference", "a", "b"), (), "preference", (0, 1))
+    return _list_csv(Path(path).expanduser(), ("reference", "a", "b"), (), "preference", (0, 1), subsets)
 
 
 def list_ratings(path: str | os.PathLike[str]) -> Listing:
@@ -121,7 +127,12 @@ def list_ratings(path: str | os.PathLike[str]) -> Listing:
 
 
 def _list_csv(
-    path: Path, files: tuple[str, ...], perhaps: tuple[str, ...], label: str, bounds: tuple[float, float]
+    path: Path,
+    files: tuple[str, ...],
+    perhaps: tuple[str, ...],
+    label: str,
+    bounds: tuple[float, float],
+    subsets: Sequence[str] | None = None,
 ) -> Listing:
     """List a table with columns for `files`, a `label` within `bounds`, and `perhaps` further files."""
     try:
@@ -136,8 +147,7 @@ def _list_csv(
         raise InputError(f"{path}: expected {wanted}, got {', '.join(columns) or 'no header'} and {len(lines)} rows")
     files = (*files, *(column for column in perhaps if column in columns))
     rows = [_csv_row(path, number, line, files, label, bounds) for number, line in lines]
-    # Rows of a subset stay together, as subsets follow each other in a folder.
-    rows.sort(key=lambda row: _by_paper(row.subset))
+    rows = _rows_of(_selected({row.subset for row in rows}, subsets, path), rows)
     digest, missing = hashlib.sha256(), []
     for row in rows:
         stamps = []
@@ -156,18 +166,30 @@ def _chosen(home: Path, subsets: Sequence[str] | None) -> list[str]:
     """The subsets to read, each a folder below `home`."""
     try:
         with os.scandir(home) as entries:
-            found = sorted((e.name for e in entries if e.is_dir() and not e.name.startswith(".")), key=_by_paper)
+            found = {e.name for e in entries if e.is_dir() and not e.name.startswith(".")}
     except OSError as error:
         raise InputError(
             f"expected a folder {home}, got {error.strerror}; give the folder that holds "
             f"{' and '.join(IMAGES)}, as BAPPS's archives unpack, or make one with `iqazoo data bapps-like`"
         ) from error
+    return _selected(found, subsets, home)
+
+
+def _selected(there: Iterable[str], subsets: Sequence[str] | None, home: Path) -> list[str]:
+    """The names in `subsets`, each of which must be `there`; all that are there where None."""
+    found = sorted(there, key=_by_paper)
     chosen = list(dict.fromkeys(found if subsets is None else subsets))
     unknown = [name for name in chosen if name not in found]
     if unknown or not chosen:
         wanted = ", ".join(unknown) or "a subset or more"
         raise InputError(f"expected {wanted} in {home}, got {', '.join(found) or 'no folder'}; give some of these")
     return chosen
+
+
+def _rows_of(subsets: Sequence[str], rows: Iterable[Row]) -> list[Row]:
+    """The rows of some subsets; those of one stay together, as subsets follow each other in a folder."""
+    places = {subset: place for place, subset in enumerate(subsets)}
+    return sorted((row for row in rows if row.subset in places), key=lambda row: places[row.subset])
 
 
 def _by_paper(subset: str) -> tuple[int, str]:
@@ -185,7 +207,7 @@ def _list_subset(folder: Path, task: Task) -> tuple[list[Row], list[str], list[s
     for stem in complete:
         *images, judgment = (os.path.join(folder, part, files[stem][0]) for part, files in parts.items())
         rows.append(Row(folder.name, tuple(images), judgment))
-        stamps += [files[stem][1] for files in parts.values()]
+        stamps += [*(files[stem][1] for files in parts.values()), _content(judgment)]
     return rows, missing, stamps
 
 
@@ -193,23 +215,47 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[str, str]
     """Stem -> (name, stamp) of the visible files of a folder; none where there is no such folder."""
     files: dict[str, tuple[str, str]] = {}
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                stem, suffix = os.path.splitext(entry.name)
-                if suffix.lower() not in suffixes or entry.name.startswith("."):
-                    continue
-                if stem in files:
-                    raise InputError(f"{folder} holds both {files[stem][0]} and {entry.name}; keep one of them")
-                files[stem] = entry.name, _stamp(entry.name, entry.stat())
-    except FileNotFoundError:
-        return {}
+        for entry in _entries(folder):
+            stem, suffix = os.path.splitext(entry.name)
+            if suffix.lower() not in suffixes or entry.name.startswith("."):
+                continue
+            try:
+                stamp = _stamp(entry.name, entry.stat())
+            except FileNotFoundError:  # a link to nothing: this file is missing, the others are there
+                continue
+            if stem in files:
+                raise InputError(f"{folder} holds both {files[stem][0]} and {entry.name}; keep one of them")
+            files[stem] = entry.name, stamp
     except OSError as error:
         raise InputError(f"{folder} cannot be listed: {error.strerror}") from error
     return files
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds; nothing where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+
+
 def _stamp(name: str, stat: os.stat_result) -> str:
     return f"{name} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _content(judgment: str) -> str:
+    """sha256 of a judgment's file.
+
+    All judgments have one length, and archives may give every file one time of change: the stamps of two sets can be
+    equal where people answered otherwise. Reading all 151k of BAPPS's train takes some 3 s more; the place or the inode
+    would cost nothing, but have every copy of a set decoded again, which takes minutes and gigabytes.
+    """
+    try:
+        with open(judgment, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{judgment} cannot be read: {error.strerror}; unpack it again") from error
 
 
 def _csv_row(

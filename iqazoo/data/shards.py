@@ -30,7 +30,7 @@ FORMAT = 2
 """Part of every key: a higher one makes older caches invisible."""
 ROWS = 1024
 SHARD_BYTES = 2**26
-"""A shard holds `ROWS` rows, or fewer where images that keep their own size would take more bytes."""
+"""A shard holds `ROWS` rows, or fewer where their pixels would take more bytes; one at least."""
 
 
 class Shards:
@@ -48,7 +48,9 @@ class Shards:
     def __init__(self, listing: Listing, size: int | None) -> None:
         self._rows = listing.rows
         self._size = size
-        key = hashlib.sha256(json.dumps([FORMAT, ROWS, SHARD_BYTES, listing.digest, size]).encode()).hexdigest()
+        self._rows_per_shard = _rows_per_shard(listing.rows, size)
+        parts = [FORMAT, self._rows_per_shard, SHARD_BYTES, listing.digest, size]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         self._folder = cache_folder() / "judgments" / key[:32]
         self._open: dict[int, _Shard] = {}
 
@@ -84,7 +86,7 @@ class Shards:
     def _firsts(self) -> list[int]:
         """The first row of each shard."""
         if self._size is not None:
-            return list(range(0, len(self._rows), ROWS))
+            return list(range(0, len(self._rows), self._rows_per_shard))
         path = self._folder / "firsts.json"
         with contextlib.suppress(OSError, ValueError):  # opening every file takes long
             return json.loads(path.read_text())
@@ -194,6 +196,14 @@ def _byte_count(path: str) -> int:
             return 3 * image.width * image.height
     except Exception:  # decoders answer broken bytes with anything
         return 0
+
+
+def _rows_per_shard(rows: Sequence[Row], size: int | None) -> int:
+    """At most so many rows make a shard; where images keep their own size, `_cut` sees to their bytes."""
+    if size is None or not rows:
+        return ROWS
+    row_bytes = 3 * size * size * len(rows[0].images)
+    return max(1, min(ROWS, SHARD_BYTES // row_bytes))
 
 
 def _cut(sizes: Sequence[int]) -> list[int]:

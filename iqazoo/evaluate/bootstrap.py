@@ -48,9 +48,13 @@ def mean_of(values: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def interval(replicates: Tensor, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval of `[R]` replicates: a part of (1 - level) / 2 lies below it, and as much above."""
+    """The percentile interval of `[R]` replicates: a part of (1 - level) / 2 lies below it, and as much above.
+
+    Replicates that are NaN are left out: a draw may lack what the figure needs, as average precision needs an answer
+    "the same". Both ends are NaN where all replicates are, as those of a figure that is NaN itself.
+    """
     tail = (1 - level) / 2
-    low, high = torch.quantile(replicates, torch.tensor([tail, 1 - tail], dtype=replicates.dtype)).tolist()
+    low, high = torch.nanquantile(replicates, torch.tensor([tail, 1 - tail], dtype=replicates.dtype)).tolist()
     return low, high
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -24,10 +25,12 @@ def worst(outputs: Tensor, count: int) -> list[int]:
 
     Args:
         outputs: d of A and B and the fraction that preferred B, `[N, 3]`.
-        count: at most so many are given, the worst first; those that the metric gets right are never.
+        count: at most so many are given, the worst first; those that the metric gets right, or
+            scores with NaN, are never.
     """
     d_a, d_b, preference = outputs.unbind(1)
     error = (d_b - d_a) * (2 * preference - 1)  # positive where metric and majority differ
+    error = error.where(~error.isnan(), -torch.inf)  # NaN would sort first, and take up the places
     order = error.argsort(descending=True, stable=True)[:count].tolist()
     return [i for i in order if error[i] > 0]
 

@@ -104,6 +104,27 @@ def test_a_table_of_judgments(run, tmp_path):
     assert cells(out)["2afc", "psnr", "all"]["percent"] == 50
 
 
+def test_subsets_of_a_table(run, tmp_path):
+    for i, name in enumerate("rab"):
+        save_image(tmp_path / f"{name}.png", i)
+    rows = [("r.png", "a.png", "b.png", i % 2, subset) for i, subset in enumerate(("blur", "noise", "blur"))]
+    table = make_table(tmp_path, rows, ("reference", "a", "b", "preference", "subset"))
+    found = cells(run("psnr", "--subsets", "blur", "--format", "json", data=table)[1])
+    assert {subset: cell["rows"] for (_, _, subset), cell in found.items()} == {"blur": 2, "overall": 2}
+    code, _, err = run("psnr", "--subsets", "blurr", data=table)
+    assert (code, "got blur, noise" in err) == (2, True)
+
+
+@pytest.mark.parametrize("options", [("--split", "train"), ("--allow-missing",)])
+def test_a_table_takes_no_option_of_a_folder(run, tmp_path, options):
+    save_image(tmp_path / "r.png", 0)
+    table = make_table(tmp_path, [("r.png", "r.png", "r.png", 1)])
+    code, out, err = run("psnr", *options, data=table)
+    assert (code, out) == (2, "")
+    assert " ".join(options) in " ".join(err.split())
+    assert "with the CSV file" in " ".join(err.split())
+
+
 def test_data_of_a_home(run, root, monkeypatch):
     monkeypatch.setenv("HOME", str(root.parent))
     assert run("psnr", "--format", "json", data=f"~/{root.name}")[:2] == run("psnr", "--format", "json")[:2]

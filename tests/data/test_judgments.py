@@ -146,6 +146,15 @@ def test_a_table(tmp_path):
     )
 
 
+def test_some_subsets_of_a_table(tmp_path):
+    save_image(tmp_path / "r.png", 0)
+    rows = [("r.png", "r.png", "r.png", i / 4, name) for i, name in enumerate(("blur", "noise", "blur"))]
+    path = make_table(tmp_path, rows, ("reference", "a", "b", "preference", "subset"))
+    data = TripletTable(path, subsets=["blur"])
+    assert data.subset_names == ("blur",)
+    assert [item["mos_label"].item() for item in data] == [0, 0.5]
+
+
 def test_just_noticeable_differences(tmp_path):
     data = JND(make_jnd(tmp_path))
     item = data[1]

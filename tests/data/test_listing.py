@@ -62,6 +62,25 @@ def test_missing_files_are_named(tmp_path, part):
     assert [row.subset for row in listing.rows] == ["traditional"] * 3 + ["cnn"]
 
 
+def test_a_link_to_nothing_is_one_missing_file(tmp_path):
+    """Not a missing folder, and no second file of a stem."""
+    home = make_two_afc(tmp_path) / "2afc" / "train" / "cnn"
+    (home / "p0" / "000000.jpg").symlink_to(tmp_path / "gone.jpg")
+    (home / "p1" / "000001.png").unlink()
+    (home / "p1" / "000001.png").symlink_to(tmp_path / "gone.png")
+    listing = list_bapps(tmp_path, "2afc", "train", allow_missing=True)
+    assert listing.missing == ("2afc/train/cnn/p1/000001",)
+    assert len(listing.rows) == 4
+
+
+def test_the_advice_says_what_takes_the_option(tmp_path):
+    """`iqazoo train` has no --allow-missing."""
+    home = make_two_afc(tmp_path) / "2afc" / "train" / "cnn"
+    (home / "p0" / "000000.png").unlink()
+    with pytest.raises(InputError, match="`iqazoo eval` takes --allow-missing"):
+        list_bapps(tmp_path, "2afc", "train")
+
+
 def test_many_missing_files_are_counted(tmp_path):
     home = make_two_afc(tmp_path, counts={"cnn": 9}) / "2afc" / "train" / "cnn"
     for i in range(8):
@@ -104,6 +123,38 @@ def test_the_digest_goes_by_names_lengths_and_times_not_by_place(tmp_path):
     judge = tmp_path / "b" / "2afc" / "train" / "cnn" / "judge" / "000000.npy"
     os.utime(judge, ns=(0, 12345))
     assert list_bapps(tmp_path / "b", "2afc", "train").digest != first.digest
+
+
+def test_the_digest_knows_judgments_of_equal_stamps(tmp_path):
+    """A copy with other judgments, every time of change set to one, as reproducible archives have it."""
+    digests = set()
+    for name, value in (("a", 0.25), ("b", 0.75), ("c", 0.25)):
+        home = make_two_afc(tmp_path / name, counts={"cnn": 2})
+        save_judgment(home / "2afc" / "train" / "cnn" / "judge" / "000000.npy", value)
+        for path in home.rglob("*.*"):
+            os.utime(path, ns=(0, 0))
+        digests.add(list_bapps(home, "2afc", "train").digest)
+    assert len(digests) == 2
+
+
+def test_a_judgment_that_cannot_be_read_is_named(tmp_path):
+    judge = make_two_afc(tmp_path) / "2afc" / "train" / "cnn" / "judge" / "000001.npy"
+    judge.unlink()
+    judge.mkdir()
+    with pytest.raises(InputError, match=r"cnn/judge/000001\.npy cannot be read: Is a directory"):
+        list_bapps(tmp_path, "2afc", "train")
+
+
+def test_subsets_of_a_table_are_chosen_in_the_order_given(tmp_path):
+    save_image(tmp_path / "r.png", 0)
+    rows = [("r.png", "r.png", "gone.png" if name == "noise" else "r.png", 1, name) for name in ("blur", "noise", "")]
+    path = make_table(tmp_path, rows, ("reference", "a", "b", "preference", "subset"))
+    assert [row.subset for row in list_table(path, ["blur", "all", "blur"]).rows] == ["blur", "all"]
+    assert [row.subset for row in list_table(path, ["all", "blur"]).rows] == ["all", "blur"]
+    with pytest.raises(InputError, match=r"expected blurr in .*judgments\.csv, got all, blur, noise"):
+        list_table(path, ["blurr", "all"])
+    with pytest.raises(InputError, match="a subset or more"):
+        list_table(path, [])
 
 
 def test_a_table_is_read_relative_to_itself(tmp_path):

@@ -1,5 +1,7 @@
 """Decoded images are kept on disk: each file is read once, and a damaged or outdated cache is never believed."""
 
+import hashlib
+import json
 import os
 import pickle
 import subprocess
@@ -140,6 +142,25 @@ def test_many_rows_are_divided(root, monkeypatch):
         held.row(5)
 
 
+def test_large_squares_share_a_file_with_fewer(root, monkeypatch):
+    whole = rows(opened(root))
+    monkeypatch.setattr(shards, "SHARD_BYTES", 2 * 3 * 3 * 64 * 64 + 100)
+    held = opened(root)
+    assert len(held) == 3
+    check_same(rows(held), whole)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
+    assert len(opened(root)) == 5
+
+
+def test_what_divides_rows_is_part_of_the_key(root):
+    """A cache of 64 x 64 keeps its key, for 1024 rows of it are within the bytes of a file; 256 x 256 are not."""
+    listing = list_bapps(root, "2afc", "train")
+    for size, count in ((64, 1024), (None, 1024), (256, 113)):
+        opened(root, size).row(0)
+        key = hashlib.sha256(json.dumps([2, count, 2**26, listing.digest, size]).encode()).hexdigest()[:32]
+        assert (cache_folder() / "judgments" / key / "00000.safetensors").is_file()
+
+
 def test_gray_images_have_three_equal_planes(tmp_path):
     make_two_afc(tmp_path, counts={"cnn": 1})
     Image.new("L", (64, 64), 77).save(tmp_path / "2afc" / "train" / "cnn" / "p0" / "000000.png")
@@ -171,6 +192,15 @@ def test_a_cache_with_too_few_pixels_is_made_again(root):
     held = safetensors.torch.load_file(path)
     safetensors.torch.save_file(held | {"pixels": held["pixels"][:-1].clone()}, path, {"sha256": "x"})
     assert torch.equal(opened(root).row(4)[0][2], expected)
+
+
+def test_a_copy_with_other_judgments_has_its_own_cache(tmp_path):
+    for name, value in (("a", 0.25), ("b", 0.75)):
+        home = make_two_afc(tmp_path / name, counts={"cnn": 1})
+        save_judgment(home / "2afc" / "train" / "cnn" / "judge" / "000000.npy", value)
+        for path in home.rglob("*.*"):
+            os.utime(path, ns=(0, 0))
+        assert opened(home).row(0)[1] == value
 
 
 def test_a_changed_file_or_another_size_is_decoded_anew(root, count_decodes):

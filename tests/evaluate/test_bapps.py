@@ -164,6 +164,28 @@ def test_jnd_is_average_precision_by_subset_and_their_mean():
     assert HUMAN not in {figure.metric for figure in figures}
 
 
+def test_draws_without_an_answer_the_same_cost_no_interval():
+    """One pair of five in a subset was called the same: a third of the draws miss it, and have no precision."""
+    judgment = torch.tensor([1.0, 0, 0, 0, 0, 1, 1, 0, 1, 1])
+    distances = {"good": torch.arange(10.0)[None], "broken": torch.full((1, 10), math.nan)}
+    cells = table(jnd_figures(Distances(judgment, ("traditional",) * 5 + ("cnn",) * 5, distances)))
+    for subset in ("traditional", "cnn", "overall"):
+        figure, broken = cells["good", subset], cells["broken", subset]
+        assert 0 <= figure.low <= figure.value <= figure.high <= 1
+        assert all(map(math.isnan, (broken.value, broken.low, broken.high)))
+
+
+def test_a_figure_that_is_undefined_has_no_interval():
+    """One NaN in a subset: most draws would do without it."""
+    found = made_up()
+    found.by_metric["poor"][0, 3] = math.nan
+    cells = table(two_afc_figures(found, resamples=50))
+    for subset in ("traditional", "overall"):
+        figure = cells["poor", subset]
+        assert all(map(math.isnan, (figure.value, figure.low, figure.high)))
+    assert not math.isnan(cells["poor", "cnn"].low)
+
+
 def test_all_together_and_a_metric_that_fails(tmp_path):
     make_jnd(make_two_afc(tmp_path, "val"))
     told = []

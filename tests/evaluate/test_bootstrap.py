@@ -1,5 +1,7 @@
 """Bootstrap intervals against scipy, and by how often they cover the truth."""
 
+import math
+
 import pytest
 import scipy.stats
 import torch
@@ -54,6 +56,12 @@ def test_the_level_is_the_part_inside():
     replicates = torch.arange(10_001.0).double()
     assert interval(replicates) == pytest.approx((250, 9750))
     assert interval(replicates, level=0.5) == pytest.approx((2500, 7500))
+
+
+def test_undefined_replicates_are_left_out():
+    replicates = torch.cat([torch.full((500,), torch.nan), torch.arange(10_001.0)]).double()
+    assert interval(replicates) == pytest.approx((250, 9750))
+    assert all(map(math.isnan, interval(torch.full((5,), torch.nan))))
 
 
 @pytest.mark.parametrize(("count", "resamples"), [(0, 5), (5, 0)])
