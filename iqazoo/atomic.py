@@ -34,7 +34,8 @@ def replacing(target: Path) -> Iterator[Path]:
 def replacing_folder(target: Path) -> Iterator[Path]:
     """As `replacing`, for a folder of files: give an empty one to fill, renamed to `target` when the block ends well.
 
-    A process that is killed meanwhile leaves a folder whose name begins with a dot; `sweep` removes those.
+    A process that is killed meanwhile leaves a folder whose name begins with a dot; `sweep` removes those. A kill or a
+    failure while one folder takes the place of another may cost both: give what cannot be made again a new name.
 
     Args:
         target: the folder to make; the one that it is to lie in must exist.
@@ -49,7 +50,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         for file in written.iterdir():
             _flush_to_disk(file)
         _flush_to_disk(written)
-        if target.exists():  # two renames, as no call swaps folders; a kill between them costs the old one alone
+        if target.exists():  # two renames, as no call swaps folders; a kill between them costs both
             os.rename(target, Path(folder) / "old")
         os.rename(written, target)
         _flush_to_disk(target.parent)

@@ -58,7 +58,7 @@ def create_from(
     path = None if weights in ("default", None) else Path(str(weights)).expanduser()
     state = None
     if path is not None:
-        options, state = _read(spec, options, path)
+        options, state = read_weights(spec, options, path)
     # Parameters that a file fills next must not use up the caller's random numbers.
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         network = build_network(spec, options)
@@ -118,20 +118,21 @@ def network_options(spec: MetricSpec) -> dict[str, Any]:
     return {p.name: spec.options.get(p.name, p.default) for p in parameters if p.kind in takes}
 
 
-def _constructed(spec: MetricSpec, options: Mapping[str, Any]) -> Any:
-    try:
-        return network_class(spec)(**options)
-    except IqazooError:
-        raise
-    except Exception as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
-        raise PluginError(
-            f"metric {spec.name!r}: its network cannot be built with {given}: {type(error).__name__}: {error}"
-        ) from error
+def read_weights(spec: MetricSpec, options: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a file of weights holds, nothing of it used yet.
 
+    Args:
+        spec: of the metric.
+        options: of the network, as they are asked for.
+        path: of a whole state dict, or of the file that the metric's authors published.
 
-def _read(spec: MetricSpec, options: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The options with those that the file asks for, and its state dict."""
+    Returns:
+        The options with those that the file asks for, and its state dict.
+
+    Raises:
+        InputError: an option contradicts those that the file was saved with.
+        WeightsError: the file cannot be read, or is another metric's.
+    """
     read_published = getattr(network_class(spec), "read_published", None)
     if read_published is not None and path.suffix not in STATE_DICTS:
         try:
@@ -147,7 +148,19 @@ def _read(spec: MetricSpec, options: dict[str, Any], path: Path) -> tuple[dict[s
     if saved is not None:
         _check(saved, spec, path)
         options = _merged(options, saved.options, path)
-    return options, state_dict.read_state_dict(path)
+    return dict(options), state_dict.read_state_dict(path)
+
+
+def _constructed(spec: MetricSpec, options: Mapping[str, Any]) -> Any:
+    try:
+        return network_class(spec)(**options)
+    except IqazooError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
+        raise PluginError(
+            f"metric {spec.name!r}: its network cannot be built with {given}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _check(saved: state_dict.Metadata, spec: MetricSpec, path: Path) -> None:
@@ -157,7 +170,7 @@ def _check(saved: state_dict.Metadata, spec: MetricSpec, path: Path) -> None:
         raise WeightsError(f"{path} was saved with api {saved.api}, this iqazoo has api {API}; upgrade iqazoo")
 
 
-def _merged(options: dict[str, Any], saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _merged(options: Mapping[str, Any], saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
     for name in options.keys() & saved.keys():
         if json.loads(json.dumps(options[name], default=repr)) != saved[name]:
             raise InputError(f"{path} was saved with {name}={saved[name]!r}, asked for {options[name]!r}; leave it out")

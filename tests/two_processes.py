@@ -2,9 +2,11 @@
 
     python two_processes.py FOLDER steps PARTS LOSS
     python two_processes.py FOLDER resume
+    python two_processes.py FOLDER normalized
 
 The first does 20 steps and a validation; the second a run, one that is stopped by SIGTERM to the second process alone
-and goes on, and one that dies in its first validation and goes on.
+and goes on, and one that dies in its first validation and goes on; the third validates the moving average of a network
+with BatchNorm.
 """
 
 import contextlib
@@ -26,6 +28,25 @@ class Dropped(Tiny):
 
     def __init__(self) -> None:
         super().__init__(dropout=0.5)
+
+
+class Normalized(Tiny):
+    """Its running means are those of the images that a process saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = torch.nn.Sequential(self.trunk, torch.nn.BatchNorm2d(4))
+
+
+def validated_average(folder: Path, processes: distributed.Processes) -> None:
+    """Leave what was validated, by rank."""
+    made = trainer(folder, Normalized, processes=processes, ema=0.9)
+    made.start_epoch()
+    for batch in made.train_loader():
+        made.feed_data(batch)
+        made.optimize_parameters(made.at.step + 1)
+    made.validation(made.val_loader(), made.at.step)
+    safetensors.torch.save_file(made.evaluated.state_dict(), folder / f"{processes.rank}.safetensors")
 
 
 def twenty_steps(folder: Path, processes: distributed.Processes, **facts: object) -> None:
@@ -76,6 +97,8 @@ if __name__ == "__main__":
     try:
         if sys.argv[2] == "resume":
             straight_and_stopped(Path(sys.argv[1]), process)
+        elif sys.argv[2] == "normalized":
+            validated_average(Path(sys.argv[1]), process)
         else:
             twenty_steps(Path(sys.argv[1]), process, accumulate=int(sys.argv[3]), loss=sys.argv[4])
     finally:

@@ -13,7 +13,7 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape; in train mode a share p of the elements is 0, the others are divided by 1 - p."""
-        few = (self.p * 256).is_integer()
+        few = float(self.p * 256).is_integer()  # p may be the int 0 or 1
         steps, number, each = (1 << 8, torch.int8, 8) if few else (1 << 16, torch.int16, 4)
         dropped = round(self.p * steps)
         if not self.training or input.device.type != "cpu" or dropped in (0, steps):

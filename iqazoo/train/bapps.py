@@ -27,6 +27,7 @@ class BAPPSTrainer(QualityTrainer):
 
     key = "2afc"
     columns = 3
+    smallest_part = 1
 
     def feed_data(self, batch: Mapping[str, Any]) -> None:
         """Take a batch to the device; the label becomes `[B]`."""
@@ -40,13 +41,18 @@ class BAPPSTrainer(QualityTrainer):
         self.outputs = torch.stack([column.double() for column in columns], 1)
 
     def prepare(self) -> None:
-        """Before a new run: begin the temperature of the loss at the scale of the metric."""
+        """Before a new run: begin the temperature of the loss, if it has one, at the scale of the metric."""
+        if getattr(self.objective.loss, "log_scale", None) is None:
+            return
         # The whole batch, of which each process trains on a part: they must begin alike.
         whole = order.batches(len(self.train_data), self.config.batch_size, seed=self.config.seed, epoch=0)[0]
-        (batch,) = self._loader(self.train_data, batch_sampler=[whole])
-        self.feed_data(batch)
-        self.test()
-        d_a, d_b, _ = self.outputs.unbind(1)
+        parts = [whole[at : at + self.part_size] for at in range(0, len(whole), self.part_size)]
+        outputs = []
+        for batch in self._loader(self.train_data, batch_sampler=parts):
+            self.feed_data(batch)
+            self.test()
+            outputs.append(self.outputs)
+        d_a, d_b, _ = torch.cat(outputs).unbind(1)
         self.objective.loss.start_from(d_a, d_b)
 
     def summary(self, data: Any, outputs: Tensor) -> dict[str, float]:

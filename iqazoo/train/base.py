@@ -50,6 +50,8 @@ class BaseTrainer(ABC):
     """Which number of `summary` says which network is the best; larger is better."""
     columns = 1
     """How many numbers `test` gives for each sample."""
+    smallest_part = 1
+    """How many samples the objective needs at once."""
 
     def __init__(
         self,
@@ -194,6 +196,8 @@ class BaseTrainer(ABC):
         indices, seen = list(loader.sampler), 0
         table = torch.zeros(len(data), 1 + self.columns, dtype=torch.float64)  # how often it was seen, outputs
         self.processes.share_buffers(self.objective)
+        if self.ema is not None:  # has buffers of its own
+            self.processes.share_buffers(self.ema.module)
         self.evaluated.eval()
         for batch in loader:
             self.feed_data(batch)
@@ -289,6 +293,11 @@ class BaseTrainer(ABC):
         """The objective whose network is validated and exported: the moving average where one is kept."""
         return self.ema.module if self.ema is not None else self.objective
 
+    @property
+    def part_size(self) -> int:
+        """Samples that a process has in memory at once, in training, in validation and before."""
+        return self.config.batch_size // (self.processes.count * self.config.accumulate)
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 for the network if asked for; cached features were computed in it already."""
         if not self.config.bf16 or self.config.cache_features:
@@ -307,9 +316,9 @@ class BaseTrainer(ABC):
         return self.loader(self.val_data)
 
     def loader(self, data: Any) -> DataLoader[Any]:
-        """This process's share of the data, in order."""
+        """This process's share of the data, in order and in batches of `part_size`."""
         share = range(self.processes.rank, len(data), self.processes.count)
-        return self._loader(data, sampler=share, batch_size=self.config.batch_size)
+        return self._loader(data, sampler=share, batch_size=self.part_size)
 
     def _loader(self, data: Any, **how: Any) -> DataLoader[Any]:
         return DataLoader(
@@ -327,6 +336,12 @@ class BaseTrainer(ABC):
             raise InputError(
                 f"a batch of {config.batch_size} cannot be shared evenly by {count} processes in {config.accumulate} "
                 "parts each; change --batch-size or --accumulate"
+            )
+        if self.part_size < self.smallest_part:
+            raise InputError(
+                f"a step of {type(self).__name__} needs {self.smallest_part} or more samples at once; got a batch of "
+                f"{config.batch_size} for {count} processes in {config.accumulate} parts each, which is "
+                f"{self.part_size}; raise --batch-size or lower --accumulate"
             )
         size, rank = len(self.train_data), self.processes.rank
         return order.batches(size, config.batch_size, seed=config.seed, epoch=epoch, rank=rank, processes=count)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from iqazoo.atomic import one_at_a_time, replacing_folder
+from iqazoo.atomic import one_at_a_time, replacing_folder, sweep
 from iqazoo.environment import cache_folder
 from iqazoo.errors import InputError
 from iqazoo.metric_spec import MetricSpec
@@ -26,7 +26,7 @@ from iqazoo.train.config import TrainConfig
 from iqazoo.train.distributed import Processes
 from iqazoo.train.judgment import triplet_scores
 
-FORMAT = 1
+FORMAT = 2
 MEANS, LABELS = "means.npy", "labels.npy"
 
 
@@ -71,37 +71,35 @@ class ChannelMeans(Dataset[dict[str, Any]]):
         return batch
 
 
-def cached(network: Any, data: Any, spec: MetricSpec, processes: Processes, config: TrainConfig) -> ChannelMeans:
+def cached(
+    network: Any,
+    data: Any,
+    spec: MetricSpec,
+    options: Mapping[str, Any],
+    processes: Processes,
+    config: TrainConfig,
+) -> ChannelMeans:
     """The data as channel means, computed now unless a file of the same trunk, data and settings is there.
 
     Args:
-        network: with `channel_means(f_image, f_reference)` and `combine(means)`, and all but the heads frozen.
+        network: with `channel_means(f_image, f_reference)` and `combine(means)`, and all that the former depends on
+            frozen.
         data: the judgments.
         spec: of the metric.
+        options: of the network, where they are not the spec's.
         processes: the first one computes, the others wait.
         config: of the run.
 
     Raises:
         InputError: the network has no channel means, what they depend on is trained, or they cannot be kept.
     """
-    trained = sorted(name for name, p in network.named_parameters() if p.requires_grad)
     if not (hasattr(network, "channel_means") and hasattr(network, "combine")):
         raise InputError(f"{spec.name} is no weighted sum over channels, which --cache-features needs; leave it out")
-    if any(name.startswith("trunk.") for name in trained):
-        raise InputError("--cache-features needs a trunk that is not trained; take --variant lin")
-    folder = cache_folder() / "features" / _key(network, data, config)
-    if processes.first and not folder.is_dir():
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with one_at_a_time(folder.with_suffix(".lock")):
-                if not folder.is_dir():  # else another run was quicker
-                    with replacing_folder(folder) as written:
-                        _compute(network, data, processes.device, config, written)
-        except OSError as error:
-            raise InputError(
-                f"{folder} cannot be written: {error}; make room, or set IQAZOO_CACHE elsewhere"
-            ) from error
+    folder = cache_folder() / "features" / _key(network, data, spec, options, config)
+    if processes.first:
+        _make(folder, network, data, processes.device, config)
     processes.wait()
+    _make(folder, network, data, processes.device, config)  # a process on another machine has another cache
     return ChannelMeans(data, folder)
 
 
@@ -109,6 +107,22 @@ def combined_scores(network: Any, means: Tensor, *_: Tensor) -> tuple[Tensor, Te
     """The scores of A and B, `[B]` each, from the channel means of both, `[B, 2, C]`."""
     score_a, score_b = network.combine(means).unbind(1)
     return score_a, score_b
+
+
+def _make(folder: Path, network: Any, data: Any, device: torch.device, config: TrainConfig) -> None:
+    """Compute the files of `folder`, unless it is there."""
+    if folder.is_dir():
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(folder.with_suffix(".lock")):
+            if folder.is_dir():  # another run was quicker
+                return
+            sweep(folder.parent, folder.name)
+            with replacing_folder(folder) as written:
+                _compute(network, data, device, config, written)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error}; make room, or set IQAZOO_CACHE elsewhere") from error
 
 
 @torch.no_grad()
@@ -120,7 +134,9 @@ def _compute(network: Any, data: Any, device: torch.device, config: TrainConfig,
     network.eval()
     means, labels, done = None, np.empty(len(data), np.float32), 0
     for batch in loader:
-        images = (batch[n].to(device, memory_format=layout) for n in ("ref_img", "distA_img", "distB_img"))
+        images = [batch[n].to(device, memory_format=layout) for n in ("ref_img", "distA_img", "distB_img")]
+        if done == 0:
+            _check_frozen(network, [x[:1] for x in images])
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             both = torch.stack(triplet_scores(_Means(network), *images), 1)  # [B, 2, C]
         roots = both.sqrt().half().cpu().numpy()
@@ -134,6 +150,13 @@ def _compute(network: Any, data: Any, device: torch.device, config: TrainConfig,
     np.save(folder / LABELS, labels)
 
 
+@torch.enable_grad()
+def _check_frozen(network: Any, images: Sequence[Tensor]) -> None:
+    """What is trained must not change the means: they would be those of its first step for ever."""
+    if any(means.requires_grad for means in triplet_scores(_Means(network), *images)):
+        raise InputError("--cache-features needs features that training leaves as they are; take --variant lin")
+
+
 class _Means:
     """The network, but its distance is that of each channel."""
 
@@ -141,7 +164,7 @@ class _Means:
         self.features, self.distance = network.features, network.channel_means
 
 
-def _key(network: nn.Module, data: Any, config: TrainConfig) -> str:
+def _key(network: nn.Module, data: Any, spec: MetricSpec, options: Mapping[str, Any], config: TrainConfig) -> str:
     """sha256 of all that the means depend on."""
     digest = hashlib.sha256()
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
@@ -149,6 +172,8 @@ def _key(network: nn.Module, data: Any, config: TrainConfig) -> str:
     for name in sorted(tensors.keys() - trained):
         digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
         digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
-    settings = [FORMAT, type(network).__qualname__, getattr(network, "eps", None), config.bf16]
-    digest.update(json.dumps([*settings, config.size, data.fingerprint()]).encode())
+    # Some options change what is computed, but no tensor: a stride, a number of groups, a step of diffusion.
+    made = [spec.name, type(network).__qualname__, {**spec.options, **options}, getattr(network, "eps", None)]
+    settings = [FORMAT, made, config.bf16, config.size, data.fingerprint()]
+    digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())
     return digest.hexdigest()

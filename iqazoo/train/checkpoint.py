@@ -16,12 +16,15 @@ from iqazoo.atomic import remove_folder, replacing_folder, sweep
 from iqazoo.errors import CheckpointError
 
 PREFIX = "step-"
-NAME = re.compile(rf"{PREFIX}(\d+)")
+NAME = re.compile(rf"{PREFIX}(\d+)(?:-(\d+))?")
 Parts = Mapping[str, Mapping[str, Tensor]]
 
 
 def write(folder: Path, step: int, parts: Parts, state: Mapping[str, Any]) -> Path:
     """Write `FOLDER/step-N`: a file `PART.safetensors` for each part, and `state.json`.
+
+    Where there is one of that step, the new one is `step-N-2` and so on: no call puts a folder in place of another, so
+    a kill in between could leave neither. `prune` removes the old one.
 
     Args:
         folder: of the run's checkpoints; made if it is not there.
@@ -35,7 +38,8 @@ def write(folder: Path, step: int, parts: Parts, state: Mapping[str, Any]) -> Pa
     Raises:
         CheckpointError: it cannot be written. Those that are there stay whole.
     """
-    target = folder / f"{PREFIX}{step:08d}"
+    before = max((number for (found, number), _ in _named(folder) if found == step), default=0)
+    target = folder / (f"{PREFIX}{step:08d}" + (f"-{before + 1}" if before else ""))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing_folder(target) as written:
@@ -66,24 +70,31 @@ def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
 
 
 def steps(folder: Path) -> dict[int, Path]:
-    """The complete checkpoints of a run by their step, oldest first."""
-    named = ((NAME.fullmatch(path.name), path) for path in folder.glob(f"{PREFIX}*"))
-    return dict(sorted((int(match[1]), path) for match, path in named if match))
+    """The complete checkpoints of a run by their step, oldest first; of one step that which was written last."""
+    return {step: path for (step, _), path in _named(folder)}
 
 
 def latest(path: Path) -> Path | None:
     """The checkpoint that `path` is, or the newest of the run or folder of checkpoints that it is; or None."""
-    if NAME.fullmatch(path.name):
-        return path if path.is_dir() else None
+    if NAME.fullmatch(path.name) and (path / "state.json").is_file():  # else a run of such a name
+        return path
     found = steps(path / "checkpoints") or steps(path)
     return list(found.values())[-1] if found else None
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what killed processes left."""
+    """Remove all but the checkpoints of the newest `keep` steps, one each, and what killed processes left."""
     sweep(folder, PREFIX)
-    for path in list(steps(folder).values())[:-keep]:
-        remove_folder(path)
+    kept = list(steps(folder).values())[-keep:]
+    for _, path in _named(folder):
+        if path not in kept:
+            remove_folder(path)
+
+
+def _named(folder: Path) -> list[tuple[tuple[int, int], Path]]:
+    """All checkpoints by their step and their number among those of that step, from 1; oldest first."""
+    named = ((NAME.fullmatch(path.name), path) for path in folder.glob(f"{PREFIX}*"))
+    return sorted(((int(match[1]), int(match[2] or 1)), path) for match, path in named if match)
 
 
 def _serialised(tensors: Mapping[str, Tensor]) -> bytes:

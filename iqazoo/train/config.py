@@ -42,9 +42,10 @@ class TrainConfig:
 
     variant: Variant = "auto"
     """lin: the network's trunk stays as published, tune: it starts there, scratch: all starts from random numbers.
-    auto: lin where the metric publishes a trunk, else scratch."""
+    auto: lin where the metric publishes a trunk, tune where a file is given to start from, else scratch."""
     weights: str = "default"
-    """What lin and tune start from: the default, which is published, none (random), or the path of a whole file."""
+    """What lin and tune start from: the default, which is published, none (random), or the path of a whole file, whose
+    options are the network's."""
     dropout: float | None = None
     """Probability of every dropout layer; the network's own if not given."""
     cache_features: bool = False
@@ -71,7 +72,8 @@ class TrainConfig:
     batch_size: int = 50
     """Triplets that one step sees, on all devices together."""
     accumulate: int = 1
-    """Work through a batch in so many parts, for less memory and the same step."""
+    """Work through a batch in so many parts, for less memory and the same step; but pairs of ratings are those
+    within a part, on one device."""
     optimizer: Optimizer = "adam"
     """The rule of the step."""
     lr: float = 1e-4
@@ -114,10 +116,14 @@ class TrainConfig:
             self._require(name, getattr(self, name) >= 0, "0 or more")
         self._require("epochs", self.total_epochs > 0, "1 or more where there are no decay_epochs")
         self._require("lr", 0 < self.lr < math.inf, "above 0")
+        self._require("betas", all(0 <= beta < 1 for beta in self.betas), "at least 0 and below 1, both")
+        self._require("margin", 0 <= self.margin < math.inf, "0 or more")
         self._require("weight_decay", self.weight_decay >= 0, "0 or more")
         self._require("clip", self.clip is None or self.clip > 0, "above 0")
         self._require("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1")
         self._require("dropout", self.dropout is None or 0 <= self.dropout < 1, "at least 0 and below 1")
+        if self.variant == "scratch" and self.weights not in ("default", "none"):
+            raise InputError(f"--variant scratch starts from random numbers, not from {self.weights}; drop one of them")
         if self.cache_features and self.augment:
             raise InputError("--cache-features keeps what each image gives, and --augment changes images; drop one")
         if self.cache_features and self.dropout:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from iqazoo.errors import InputError
+
+PATIENCE = timedelta(hours=24)
+"""How long a process waits for another, such as the first while it computes cached features. torchrun itself ends
+those that wait for one that died."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,20 @@ def join(device: str | None = None) -> Processes:
     """Become one of the processes that torchrun started, or the only one.
 
     Args:
-        device: such as "cuda:1"; None takes this process's GPU, or the CPU where there is none.
+        device: such as "cuda:1"; "cuda" is this process's GPU, which None takes too, or the CPU where there is none.
 
     Raises:
-        InputError: the device cannot be used.
+        InputError: the device cannot be used, or it is one GPU for several processes.
     """
     count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     if device is None:
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if count > 1 and device.startswith("cuda:"):
+        raise InputError(
+            f"each of {count} processes needs a GPU of its own; got {device!r} for all. Give the device 'cuda' or none"
+        )
+    if device == "cuda":  # to torch that is the first GPU, in every process
+        device = f"cuda:{local}"
     try:
         chosen = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
@@ -81,7 +92,7 @@ def join(device: str | None = None) -> Processes:
     if count == 1:
         return Processes(chosen)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     return Processes(chosen, dist.get_rank(), dist.get_world_size())
 
 

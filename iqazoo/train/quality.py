@@ -26,7 +26,9 @@ class Ranking(NamedTuple):
 class RatingObjective(nn.Module):
     """A metric's network, and a loss that asks for the order of the ratings within a batch (RankNet).
 
-    So neither the scale nor the range of ratings or scores matters; a learnt temperature finds the scale.
+    So neither the scale nor the range of ratings or scores matters; a learnt temperature finds the scale. A trainer
+    calls it for each part of a batch, of which there is one for each process and each of `--accumulate`: pairs are
+    those within a part.
     """
 
     def __init__(self, spec: MetricSpec, network: nn.Module) -> None:
@@ -50,10 +52,14 @@ class QualityTrainer(BaseTrainer):
 
     A batch is `{img, mos_label, img_path}`, with `ref_img` for metrics that compare; `mos_label` `[B]` or `[B, 1]`
     is larger for the better. Use a `RatingObjective`. What is validated is Kendall's rank correlation.
+
+    Raises:
+        InputError: processes and `--accumulate` leave a part of a batch fewer than 2 images, so no pair to learn from.
     """
 
     key = "krcc"
     columns = 2
+    smallest_part = 2
 
     def feed_data(self, batch: Mapping[str, Any]) -> None:
         """Take a batch to the device."""

@@ -55,3 +55,9 @@ def test_all_or_nothing():
     x = torch.rand(9)
     assert torch.equal(Dropout(0.0)(x), x)
     assert not Dropout(1.0)(x).any()
+
+
+def test_all_or_nothing_as_integers():
+    x = torch.rand(9)
+    assert torch.equal(Dropout(0)(x), x)
+    assert not Dropout(1)(x).any()

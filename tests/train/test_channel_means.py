@@ -14,6 +14,7 @@ from iqazoo.errors import InputError
 from iqazoo.metrics.lpips import LPIPS
 from iqazoo.train.bapps import BAPPSTrainer
 from iqazoo.train.channel_means import cached, combined_scores
+from iqazoo.train.distributed import Processes
 from iqazoo.train.judgment import Judgment
 from iqazoo.train.losses import make_loss
 
@@ -25,8 +26,8 @@ def frozen(network=judging.Tiny, seed=0):
     return made
 
 
-def kept(network, data, config):
-    return cached(network, data, judging.spec(), judging.ALONE, config)
+def kept(network, data, config, **options):
+    return cached(network, data, judging.spec(), options, judging.ALONE, config)
 
 
 def folders():
@@ -77,7 +78,7 @@ def test_the_trunk_runs_once_for_data_settings_and_trunk(config):
     first, again = frozen(), frozen()
     passes, more = count_passes(first), count_passes(again)
     kept(first, data, config)
-    assert len(passes) == 3  # batches of 8
+    assert len(passes) == 1 + 3  # a row to see that all is frozen, batches of 8
     kept(again, judging.Judgments(20), config)
     assert more == []
     (folder,) = folders()
@@ -106,6 +107,8 @@ def test_another_trunk_size_eps_or_other_data_are_computed_anew(config):
     for number, case in enumerate(cases, 1):
         fingerprints.add(kept(*case).fingerprint())
         assert len(folders()) == len(fingerprints) == number
+    fingerprints.add(kept(frozen(), data, config, stride=2).fingerprint())  # an option that no tensor shows
+    assert len(folders()) == len(fingerprints) == len(cases) + 1
 
 
 def test_half_a_file_is_never_taken(config, monkeypatch):
@@ -116,6 +119,21 @@ def test_half_a_file_is_never_taken(config, monkeypatch):
             kept(frozen(), data, config)
     assert folders() == []
     assert len(kept(frozen(), data, config)) == 20
+
+
+def test_what_a_killed_run_left_is_removed(config):
+    key = kept(frozen(), judging.Judgments(20), config).fingerprint()
+    home = cache_folder() / "features"
+    (home / key).rename(home / f".{key}.killed")
+    kept(frozen(), judging.Judgments(20), config)
+    assert [path.name for path in folders()] == [key]
+
+
+def test_a_process_with_a_cache_of_its_own(config, tmp_path, monkeypatch):
+    """On another machine, where the first process has written nothing."""
+    second = Processes(torch.device("cpu"), rank=1, count=2)
+    monkeypatch.setattr(Processes, "wait", lambda self: None)
+    assert len(cached(frozen(), judging.Judgments(20), judging.spec(), {}, second, config)) == 20
 
 
 def test_runs_at_once_compute_once(config):
@@ -133,7 +151,7 @@ def test_runs_at_once_compute_once(config):
     for thread in threads:
         thread.join()
     passes = [len(count) for count in counts]
-    assert sorted(passes) == [0, 0, 0, 3]
+    assert sorted(passes) == [0, 0, 0, 1 + 3]
     assert [len(means) for means in found] == [20] * 4
 
 
@@ -145,6 +163,18 @@ def test_images_of_two_sizes(config):
         kept(frozen(), data, config)
 
 
+class Projected(judging.Tiny):
+    """A frozen trunk, but what comes after it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk.requires_grad_(False)
+        self.project = torch.nn.Conv2d(4, 4, 1)
+
+    def features(self, image):
+        return self.project(self.trunk(image))
+
+
 class Unlike(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +182,12 @@ class Unlike(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("network", "message"), [(judging.Tiny, "needs a trunk that is not trained"), (Unlike, "no weighted sum")]
+    ("network", "message"),
+    [
+        (judging.Tiny, "needs features that training leaves as they are; take --variant lin"),
+        (Projected, "needs features that training leaves as they are"),
+        (Unlike, "no weighted sum"),
+    ],
 )
 def test_refused(config, network, message):
     with pytest.raises(InputError, match=message):

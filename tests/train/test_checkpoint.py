@@ -1,5 +1,6 @@
 import os
 import pickletools
+import signal
 
 import pytest
 import torch
@@ -58,11 +59,74 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path):
     assert checkpoint.read(tmp_path / "step-00000001")[1] == STATE
 
 
+def test_a_folder_of_a_run_may_have_a_checkpoints_name(tmp_path):
+    run = tmp_path / "step-5"
+    run.mkdir()
+    assert checkpoint.latest(run) is None
+    path = checkpoint.write(run / "checkpoints", 1, PARTS, STATE)
+    assert checkpoint.latest(run) == path
+
+
 def test_the_same_step_again_replaces_it(tmp_path):
-    for state in ({"n": 1}, {"n": 2}):
-        path = checkpoint.write(tmp_path, 1, PARTS, state)
-    assert checkpoint.read(path)[1] == {"n": 2}
-    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+    checkpoint.write(tmp_path, 0, PARTS, STATE)
+    for n in range(1, 12):
+        path = checkpoint.write(tmp_path, 1, PARTS, {"n": n})
+        assert checkpoint.latest(tmp_path) == path
+    assert checkpoint.read(path)[1] == {"n": 11}
+    checkpoint.prune(tmp_path, keep=2)
+    assert list(checkpoint.steps(tmp_path)) == [0, 1]
+    assert {p.name for p in tmp_path.iterdir()} == {"step-00000000", path.name}
+
+
+def write_and_prune(folder, n):
+    checkpoint.write(folder, 1, PARTS, {"n": n})
+    checkpoint.prune(folder, keep=1)
+
+
+def killed_before_rename(number, work):
+    """Do it in another process, which is killed before its call of `os.rename` of that number, from 1."""
+    child = os.fork()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    rename, calls = os.rename, []
+
+    def dies(source, target):
+        calls.append(target)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(source, target)
+
+    os.rename = dies
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize(("rename", "left"), [(1, 1), (2, 2)])
+def test_a_kill_while_the_only_checkpoint_is_replaced(tmp_path, rename, left):
+    write_and_prune(tmp_path, 1)
+    assert killed_before_rename(rename, lambda: write_and_prune(tmp_path, 2))
+    assert checkpoint.read(checkpoint.latest(tmp_path))[1] == {"n": left}
+    write_and_prune(tmp_path, 3)
+    assert checkpoint.read(checkpoint.latest(tmp_path))[1] == {"n": 3}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_rename_that_fails_leaves_a_checkpoint(tmp_path, monkeypatch, failing):
+    write_and_prune(tmp_path, 1)
+    rename, calls = os.rename, []
+
+    def fails(source, target):
+        calls.append(target)
+        return full_disk() if len(calls) == failing else rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises((CheckpointError, OSError)):
+        write_and_prune(tmp_path, 2)
+    assert checkpoint.read(checkpoint.latest(tmp_path))[1] == {"n": failing}
 
 
 def test_pruning_sweeps_what_kills_left(tmp_path):

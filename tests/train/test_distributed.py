@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import judging
 import pytest
@@ -66,6 +68,50 @@ def test_two_processes_stop_together_and_resume_bit_for_bit(tmp_path):
     check_same_run(tmp_path / "killed", tmp_path / "straight")
     assert logs[0].count("epoch 1:") == 3
     assert "epoch" not in logs[1], "the first process alone tells"
+
+
+@pytest.mark.slow
+def test_two_processes_validate_one_network(tmp_path):
+    """The moving average has running means of its own, which each process fills from its part of the data."""
+    run_two(tmp_path, "normalized")
+    first, second = (safetensors.torch.load_file(tmp_path / f"{rank}.safetensors") for rank in "01")
+    assert any("running_mean" in name for name in first)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """The second of two processes, as if each had a GPU; gives how they would have been joined."""
+    facts = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: facts.update(set=str(device)))
+    first = lambda device: "cuda:0" if str(device) == "cuda" else device  # noqa: E731 - as before set_device
+    monkeypatch.setattr(torch, "empty", lambda *_, device: SimpleNamespace(device=torch.device(first(device))))
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda kind, **how: facts.update(kind=kind, **how))
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    return facts
+
+
+@pytest.mark.parametrize("device", [None, "cuda"])
+def test_each_process_takes_its_gpu_and_waits_for_hours(two_gpus, device):
+    joined = distributed.join(device)
+    assert (str(joined.device), joined.rank, joined.count) == ("cuda:1", 1, 2)
+    assert (two_gpus["set"], two_gpus["kind"]) == ("cuda:1", "nccl")
+    assert two_gpus["timeout"] > timedelta(hours=3)
+
+
+def test_one_gpu_for_several_processes_is_refused(two_gpus):
+    with pytest.raises(InputError, match="each of 2 processes needs a GPU of its own; got 'cuda:0' for all"):
+        distributed.join("cuda:0")
+    assert two_gpus == {}
+
+
+def test_one_process_takes_the_gpu_that_is_asked_for(two_gpus, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert str(distributed.join("cuda:3").device) == two_gpus["set"] == "cuda:3"
 
 
 def test_without_torchrun_there_is_one(monkeypatch):

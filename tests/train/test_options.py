@@ -36,6 +36,27 @@ def test_the_same_step_done_otherwise(tmp_path, facts):
     assert plain.at.agreement == other.at.agreement
 
 
+@pytest.mark.parametrize("loss", ["bce", "calibrated"])
+@pytest.mark.parametrize("accumulate", [2, 8])
+def test_parts_bound_what_is_scored_at_once_and_change_no_result(tmp_path, loss, accumulate):
+    found = []
+    for parts in (1, accumulate):
+        objective = judging.objective(loss=loss)
+        seen = []
+        objective.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(len(given[-1])))
+        config, data = judging.config(tmp_path, accumulate=parts), judging.Judgments()
+        made = BAPPSTrainer(config, judging.spec(), objective, data, data, processes=judging.ALONE)
+        made.prepare()
+        assert bool(seen) == (loss == "bce"), "the other loss has nothing to set"
+        result = made.validation(made.val_loader(), 0)
+        assert max(seen) == 8 // parts
+        found.append((result, parameters(made)))
+    assert found[0][0] == pytest.approx(found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
+    if loss == "bce":
+        assert objective.loss.log_scale.item() != 0
+
+
 def test_channels_last_reaches_the_network(tmp_path):
     objective = judging.objective()
     seen = []

@@ -28,13 +28,12 @@ class Ratings(torch.utils.data.Dataset):
         return str(float(self.images.sum()))
 
 
-def trainer(folder, network, **facts):
+def trainer(folder, network, accumulate=1, processes=judging.ALONE, **facts):
     torch.manual_seed(0)
     spec = judging.spec(network, **facts)
-    config = judging.config(folder, epochs=6)
-    return QualityTrainer(
-        config, spec, RatingObjective(spec, network()), Ratings(), Ratings(32, seed=1), processes=judging.ALONE
-    )
+    config = judging.config(folder, epochs=6, accumulate=accumulate)
+    objective = RatingObjective(spec, network())
+    return QualityTrainer(config, spec, objective, Ratings(), Ratings(32, seed=1), processes=processes)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +59,17 @@ def test_the_loss_is_ranknet_in_the_right_direction(tmp_path):
     torch.testing.assert_close(result.loss, ranking_loss(score, rating, lower_is_better=False).loss)
     better = sum(bool((score[i] - score[j]) * (rating[i] - rating[j]) > 0) for i in range(8) for j in range(i))
     assert result.agreement.item() == pytest.approx(better / 28)
+
+
+def test_a_part_without_a_pair_is_refused(tmp_path):
+    expected = r"needs 2 or more samples at once; got a batch of 8 for 1 processes in 8 parts each, which is 1; raise"
+    with pytest.raises(InputError, match=expected):
+        trainer(tmp_path, judging.Tiny, accumulate=8)
+    made = trainer(tmp_path, judging.Tiny, accumulate=4)
+    made.start_epoch()
+    made.feed_data(next(iter(made.train_loader())))
+    made.optimize_parameters(1)
+    assert made.at.loss > 0
 
 
 def test_a_missing_part_is_named(tmp_path):

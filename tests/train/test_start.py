@@ -7,7 +7,7 @@ import torch
 from run_records import check_same_run
 
 from iqazoo import create, registry, state_dict
-from iqazoo.errors import CheckpointError, InputError
+from iqazoo.errors import CheckpointError, InputError, WeightsError
 from iqazoo.metric_spec import Weights
 from iqazoo.metrics.lpips import LPIPS
 from iqazoo.train.start import bapps_trainer, datasets, prepared_network
@@ -33,7 +33,7 @@ def trains(network):
 
 def prepared(spec, folder, options=None, **facts):
     torch.manual_seed(7)
-    return prepared_network(spec, options or {}, judging.config(folder, **facts))
+    return prepared_network(spec, options or {}, judging.config(folder, **facts))[0]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,12 @@ def test_only_heads_are_clamped(lpips, tmp_path):
     assert all((p < 0).any() for name, p in network.trunk.named_parameters() if name.endswith("weight"))
 
 
+def test_every_kind_of_dropout(tmp_path):
+    kinds = [torch.nn.Dropout(), torch.nn.Dropout1d(), torch.nn.Dropout3d(), torch.nn.AlphaDropout()]
+    spec = judging.spec(lambda: torch.nn.Sequential(*kinds))
+    assert [m.p for m in prepared(spec, tmp_path, dropout=0.25)] == [0.25] * len(kinds)
+
+
 @pytest.mark.parametrize(("facts", "rate"), [({"dropout": 0.25}, 0.25), ({"cache_features": True}, 0.0)])
 def test_dropout(lpips, tmp_path, facts, rate):
     network = prepared(lpips[0], tmp_path, **facts)
@@ -72,12 +78,54 @@ def test_random_weights_only_when_asked_for(lpips, tmp_path):
         prepared(judging.spec(), tmp_path, variant="tune")
 
 
-def test_a_whole_file_to_start_from(tmp_path):
-    network = judging.Tiny()
+@pytest.fixture
+def start(tmp_path):
+    """A file to start from, of a network whose options are not the default ones."""
     path = tmp_path / "start.safetensors"
-    state_dict.save(path, network, metric="tiny", options={})
-    again = prepared(judging.spec(), tmp_path, variant="tune", weights=str(path))
+    network = judging.Tiny(width=6)
+    state_dict.save(path, network, metric="tiny", options={"width": 6})
+    return path, network
+
+
+@pytest.mark.parametrize("variant", ["auto", "lin", "tune"])
+def test_a_whole_file_to_start_from(tmp_path, start, variant):
+    path, network = start
+    again = prepared(judging.spec(), tmp_path, variant=variant, weights=str(path))
     assert torch.equal(again.heads, network.heads)
+    assert again.trunk.weight.requires_grad == (variant != "lin")
+
+
+def test_a_file_brings_its_options(tmp_path, start):
+    path, _ = start
+    config = judging.config(tmp_path, weights=str(path))
+    assert prepared_network(judging.spec(), {"dropout": 0.25}, config)[1] == {"dropout": 0.25, "width": 6}
+    with pytest.raises(InputError, match="saved with width=6, asked for 4"):
+        prepared_network(judging.spec(), {"width": 4}, config)
+    with pytest.raises(WeightsError, match="saved from 'tiny'"):
+        prepared_network(judging.spec(name="other"), {}, config)
+
+
+def test_a_run_from_a_file_keeps_its_options(tmp_path, start, monkeypatch):
+    """In what it exports, and when it is resumed without the file."""
+    path, _ = start
+    spec = judging.spec()
+    monkeypatch.setattr(registry, "spec", lambda _: spec)
+    judging.write_bapps(tmp_path, {"train/cnn": 8, "val/cnn": 3})
+    facts = {"size": 16, "batch_size": 4, "epochs": 2, "decay_epochs": 0, "weights": str(path)}
+    made = bapps_trainer(judging.config(tmp_path, **facts))
+    made.stop.received = True
+    assert not made.fit()
+    path.unlink()
+    assert bapps_trainer(judging.config(tmp_path, resume=True, **facts)).fit()
+    exported = state_dict.read_metadata(tmp_path / "run" / "best.safetensors")
+    assert exported is not None
+    assert exported.options == {"width": 6}
+
+
+def test_images_that_are_too_small(tmp_path):
+    judging.write_bapps(tmp_path, {"train/cnn": 8, "val/cnn": 3}, size=40)
+    with pytest.raises(InputError, match="lpips takes images of 31 x 31 pixels or more; got --size 16"):
+        bapps_trainer(judging.config(tmp_path, name="lpips", weights="none", size=16))
 
 
 def test_lin_needs_a_trunk(tmp_path):
@@ -110,6 +158,23 @@ def test_tables(tmp_path):
     assert len(datasets(dataclasses.replace(config, data=tmp_path / "judged.txt"))[0]) == 3
     with pytest.raises(InputError, match="give another with --val-data"):
         datasets(dataclasses.replace(config, val_data=None))
+
+
+def test_a_table_beside_a_folder(tmp_path):
+    """Which of the two it is, is asked of each path; subsets are chosen in both."""
+    judging.write_bapps(tmp_path, {"train/cnn": 3, "val/cnn": 1, "val/color": 1})
+    row = ",".join(str(tmp_path / "2afc/val/cnn" / part / "000000.png") for part in ("ref", "p0", "p1"))
+    path = tmp_path / "j.csv"
+    path.write_text("reference,a,b,preference,subset\n" + "".join(f"{row},0.25,{name}\n" for name in ("x", "y", "x")))
+    lengths = {}
+    for data, val_data in ((tmp_path, path), (path, tmp_path), (path, path)):
+        config = judging.config(data, out=tmp_path, val_data=val_data)
+        lengths[data, val_data] = [len(one) for one in datasets(config)]
+    assert list(lengths.values()) == [[3, 3], [3, 2], [3, 3]]
+    chosen = judging.config(path, out=tmp_path, val_data=path, train_subsets=("x",), val_subsets=("y",))
+    assert [len(one) for one in datasets(chosen)] == [2, 1]
+    with pytest.raises(InputError, match=r"expected z in .*j\.csv, got x, y"):
+        datasets(dataclasses.replace(chosen, val_subsets=("z",)))
 
 
 def test_a_metric_that_cannot_be_trained(tmp_path):
