@@ -150,7 +150,9 @@ def _forward_gradient(
 
 
 def _refuse(ctx: Any, *grads: Tensor | None) -> None:
-    raise InputError('windowed_moments has no second derivative by kernels; call it with backend="torch"')
+    raise InputError(
+        'windowed_moments has no second derivative by kernels; call iqazoo.ops.windowed_moments with backend="torch"'
+    )
 
 
 _moments = op("windowed_moments", _forward, fake=_empty, setup_context=_save, backward=_backward)

@@ -92,7 +92,9 @@ def gradients_by_torch(
         grad: of the shape of the value; torch may have made it of a batch of gradients.
     """
     with torch.enable_grad():
-        value = reference(*inputs)
-    wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
+        # Views: an input given twice, or made of another one, would get what belongs to the other too.
+        apart = [x.view_as(x) if need else x for x, need in zip(inputs, needed, strict=True)]
+        value = reference(*apart)
+    wanted = [x for x, need in zip(apart, needed, strict=True) if need]
     found = iter(torch.autograd.grad(value, wanted, grad, create_graph=True))
     return tuple(next(found) if need else None for need in needed)

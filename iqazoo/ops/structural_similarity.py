@@ -375,7 +375,9 @@ def keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def refuse(ctx: Any, *grads: Tensor | None) -> None:
     """Instead of a second derivative."""
-    raise InputError('ssim has no second derivative by kernels; call it with backend="torch", which has all of them')
+    raise InputError(
+        'ssim has no second derivative by kernels; call iqazoo.ops.ssim or ssim_pyramid with backend="torch"'
+    )
 
 
 def _forward_value_and_gradient(

@@ -243,6 +243,27 @@ def test_nan_comes_out_where_it_does_in_the_reference(backend, case, options, dt
         assert all(torch.equal(a.isnan(), b.isnan()) for a, b in zip(got, want, strict=True) if b.is_floating_point())
 
 
+@cases_on("cpu", "cuda")
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_an_input_made_of_another(backend, case, options, dtype, create_graph):
+    """Each gets its own gradient, none that of the other too."""
+    inputs = make_inputs(case, dtype, case.sizes[-1], backend)
+    first, *others = case.differentiable
+    alike = [i for i in others if inputs[i].shape == inputs[first].shape]
+
+    def gradient(run, dtype):
+        leaf = inputs[first].detach().to(dtype).requires_grad_()
+        given = [x.detach().to(dtype) if x.is_floating_point() else x for x in inputs]
+        given[first] = leaf
+        for i in alike:
+            given[i] = leaf.flip(-1)
+        return torch.autograd.grad(weigh(run(*given)), leaf, create_graph=create_graph)
+
+    want = gradient(lambda *given: outputs(case.reference(*given, **options)), torch.float64)
+    found = gradient(fused(case, options, backend), dtype)
+    check_close([g.detach() for g in found], [g.detach() for g in want], case.gradient_tolerance[dtype])
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @cases_on("cpu")
 def test_threads_change_no_bit(backend, case, options, dtype, threads):
