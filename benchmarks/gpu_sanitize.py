@@ -12,6 +12,7 @@ from cuda_shim import Kernels, all_ops
 from iqazoo import _cuda
 
 for op in all_ops():
+    print(op.source, flush=True)  # a run that is cut off tells how far it came
     for case in op.cases:
         for dtype in op.tolerance:
             op.check(Kernels(_cuda, "cuda:0", margin=0), case, dtype)

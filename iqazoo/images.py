@@ -194,7 +194,7 @@ def _flatten(samples: np.ndarray, backdrop: np.ndarray | None) -> np.ndarray:
     if backdrop is None:
         raise InputError(
             "expected opaque pixels, got transparent ones; say what shows through them: "
-            'background="white" in Python, --background white on the command line'
+            'background="white" in Python, `iqazoo score --background white`; or save them opaque'
         )
     opacity = alpha.astype(np.float32) / full  # [H, W]
     return planes * opacity + backdrop * (1 - opacity)

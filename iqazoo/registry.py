@@ -203,7 +203,7 @@ def _unknown(name: str) -> str:
             return (
                 f"the metric {name!r} is that of {entry.distribution}, which {entry.disabled_by} leaves out; unset it"
             )
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     return (
         f"no metric named {name!r} is installed{meant} `iqazoo list` shows all; "

@@ -183,6 +183,8 @@ def test_an_unknown_kind_is_refused():
 def test_an_unknown_name_gets_close_matches_and_the_way_to_install():
     with pytest.raises(iqazoo.UnknownMetric, match=r"did you mean 'ssim'.*pip install"):
         iqazoo.create("sssim")
+    with pytest.raises(iqazoo.UnknownMetric, match="did you mean 'ssim'"):
+        iqazoo.create("SSIM")
     with pytest.raises(iqazoo.UnknownMetric, match="iqazoo list"):
         iqazoo.spec("ssim@nowhere")
 

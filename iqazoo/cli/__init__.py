@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -33,13 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else [*arguments]
     try:
         if words[:1] == ["train"]:  # its options depend on the metric
-            return train.main(words[1:])
-        return app.cli(prog="iqazoo", description="Image-quality metrics.", args=arguments)
+            code = train.main(words[1:])
+        else:
+            code = app.cli(prog="iqazoo", description="Image-quality metrics.", args=arguments)
+        sys.stdout.flush()  # while an error can still be told
+        return code
     except IqazooError as error:
         print(f"iqazoo: {error}", file=sys.stderr)
         return 2 if isinstance(error, USAGE_ERRORS) else 1
-    except BrokenPipeError:  # the reader, such as `head`, had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # else the reader, such as `head`, had enough
+            print(f"iqazoo: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # what is left in the buffer cannot be written
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130

@@ -49,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     if words[:1] != ["bapps"] or len(words) < 2:
         raise InputError(f"expected {PROGRAM} NAME --data DIR, got {' '.join(['iqazoo train', *words])!r}; see --help")
     rest = words[1:]
+    if rest[0].startswith("-"):
+        raise InputError(f"expected the metric's name before its options, {PROGRAM} NAME {rest[0]} ...; see --help")
     spec = registry.spec(rest[0])
     config, options = parse(spec, rest)
     from iqazoo.train import distributed

@@ -383,7 +383,7 @@ class BaseTrainer(ABC):
             kept = f"its batch could not be saved: {error}"
         return (
             f"the loss of step {step} is {loss}, the norm of its gradients {norm}; {kept}. The parameters are those "
-            "before the step: look for images that are constant or not finite, or lower --lr or set --clip and resume"
+            "before the step: look for images that are constant or not finite, or begin anew with less --lr or a --clip"
         )
 
 

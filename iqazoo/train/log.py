@@ -12,6 +12,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from iqazoo.errors import InputError
+
 REFRESH = 0.1  # seconds
 
 
@@ -34,11 +36,18 @@ class Log:
         self._task = self._progress.add_task("", total=total, loss="", agreement="", speed="")
 
     def open(self, step: int, size: int) -> None:
-        """Begin, or go on: what was recorded after the first `size` bytes is forgotten, to be recorded again."""
+        """Begin, or go on: what was recorded after the first `size` bytes is forgotten, to be recorded again.
+
+        Raises:
+            InputError: there can be no file.
+        """
         if not self._active:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a", encoding="utf-8")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{self._path} cannot be written: {error}; choose another folder for the run") from error
         if self.size > size:
             self._file.truncate(size)
         self.board = _tensorboard(self._path.parent / "tensorboard", step)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -95,7 +96,19 @@ def test_score_as_json_is_pure_data(run, folders):
         "score", "psnr", "--image", folders / "image", "--reference", folders / "image", "--format", "json"
     )
     assert code == 0
-    assert [r["psnr"] for r in json.loads(out)] == [None, None]  # identical: infinite
+    assert [r["psnr"] for r in json.loads(out)] == ["inf", "inf"]  # identical: infinite
+
+
+def test_a_score_that_is_nan_makes_exit_code_1(run, folders, monkeypatch):
+    from iqazoo.metrics.psnr import PSNR
+
+    monkeypatch.setattr(PSNR, "forward", lambda self, image, reference: image.mean((1, 2, 3)) * math.nan)
+    code, out, _ = score(run, folders, "--format", "json")
+    assert code == 1
+    for row in json.loads(out):
+        assert row["psnr"] is None
+        assert row["ssim"] > 0
+        assert row["error"] == "psnr: its score of this image is NaN, not a number"
 
 
 def test_score_of_two_files(run, folders):
@@ -232,6 +245,17 @@ def test_a_reader_that_leaves_early_is_no_error_message():
     done = subprocess.run([sys.executable, "-m", "iqazoo", "list"], stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "iqazoo", "list", "--format", "csv"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("iqazoo: [Errno 28]")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_terminal_that_knows_no_arrows_gets_the_table():

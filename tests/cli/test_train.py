@@ -99,6 +99,7 @@ def test_sigterm_ends_well(train, tmp_path, monkeypatch):
         (("bapps", *SMALL, "--lr", "-1"), 2, "lr must be above 0"),
         (("jnd", "tiny"), 2, "expected iqazoo train bapps NAME"),
         ((), 2, "expected iqazoo train bapps NAME"),
+        (("bapps", "--data", "x", "tiny"), 2, "expected the metric's name before its options"),
     ],
 )
 def test_mistakes_are_told_with_exit_code(train, words, code, message):

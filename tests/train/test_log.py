@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from iqazoo.errors import InputError
 from iqazoo.train.log import Log
 
 
@@ -102,3 +103,9 @@ def test_tensorboard_writes_where_it_is_installed(tmp_path):
     log.record("val", 3, {"2afc": 0.75}, log.board)
     log.close()
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot be written: .*; choose another folder for the run"):
+        Log(tmp_path / "run", 1).open(0, 0)
