@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def check_image(spec: MetricSpec, network: nn.Module, name: str, value: Any) -> 
             f"{spec.name} needs at least {least} x {least} pixels, {name} has {height} x {width}; "
             "enlarge it, or choose another metric or options"
         )
-    home = next(network.parameters(), value).device
+    home = next(chain(network.parameters(), network.buffers()), value).device
     if home != value.device:
         raise InputError(f"{spec.name} is on {home}, {name} on {value.device}; move one of them with .to(device)")
 

@@ -20,7 +20,8 @@ class Metric(nn.Module):
     """A network with its spec: checks what comes in, hands back `[B]` scores.
 
     Always in eval mode, parameters frozen, differentiable in the images. It computes in the type of its
-    parameters (`metric.double()` for float64), or in that of the images where it has none.
+    parameters (`metric.double()` for float64), or in the images' where it has none: float64 if one of them is, else
+    float32.
 
     Args:
         spec: what the metric says of itself.
@@ -42,7 +43,7 @@ class Metric(nn.Module):
                 one (waits for the device).
 
         Returns:
-            `[B]`, float64 for float64 images, else float32.
+            `[B]`, float64 where `image` is, else float32.
 
         Raises:
             InputError: shapes, types, devices or values are not what the metric takes.
@@ -84,7 +85,9 @@ class Metric(nn.Module):
         """
         inputs.check_presence(self.spec, reference)
         inputs.check_image(self.spec, self.network, "reference", reference)
-        return ReferencedMetric(self, reference.detach())
+        with torch.inference_mode(False):  # a tensor of inference mode could not be used with gradients later
+            own = reference.detach().clone()  # what the caller writes into the reference later changes no score
+        return ReferencedMetric(self, own)
 
     def train(self, mode: bool = True) -> Metric:
         """Stays in eval mode, also inside a model that is set to train: a metric must not change while it scores."""
@@ -102,18 +105,20 @@ class Metric(nn.Module):
                 inputs.check_values(name, value, getattr(self.network, "data_range", 1.0))
         if reference is not None:
             inputs.check_alike(image, reference)
-        return tuple(self._cast(value) for value in given.values())
+        computed_in = self._computes_in(*given.values())
+        return tuple(value.to(computed_in) for value in given.values())
 
-    def _scores(self, image: Tensor, scores: Tensor) -> Tensor:
-        if scores.shape != (len(image),):
+    def _scores(self, image: Tensor, scores: Any) -> Tensor:
+        if not isinstance(scores, Tensor) or scores.shape != (len(image),):
+            found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise PluginError(
                 f"metric {self.spec.name!r}: its network must give one score per image, [{len(image)}], "
-                f"got {list(scores.shape)}; its author must flatten or average it"
+                f"got {found}; its author must flatten or average it"
             )
         return scores.to(_score_type(image))
 
-    def _cast(self, value: Tensor) -> Tensor:
-        return value.to(next((p.dtype for p in self.network.parameters()), _score_type(value)))
+    def _computes_in(self, *images: Tensor) -> torch.dtype:
+        return next((p.dtype for p in self.network.parameters()), _score_type(*images))
 
 
 class ReferencedMetric:
@@ -126,10 +131,11 @@ class ReferencedMetric:
         self._metric = metric
         self._reference = reference  # [1 or B, C, H, W]
         self._features = None
+        self._type = metric._computes_in(reference)
         network = metric.network
         if hasattr(network, "features") and hasattr(network, "distance"):
             with torch.no_grad():
-                self._features = network.features(metric._cast(reference))
+                self._features = network.features(reference.to(self._type))
 
     def __call__(self, image: Tensor) -> Tensor:
         """`[B, C, H, W]` in [0, 1] -> `[B]`; raises as `Metric.forward`."""
@@ -137,6 +143,8 @@ class ReferencedMetric:
         if self._features is None:
             return metric(image, reference)
         image_, _ = metric._inputs(image, reference, False)
+        if image_.dtype != self._type:  # features of one type cannot meet those of another
+            return metric(image, reference)
         kept = self._features if len(reference) == len(self._reference) else _expand(self._features, len(image))
         return metric._scores(image, metric.network.distance(metric.network.features(image_), kept))
 
@@ -166,8 +174,8 @@ def _expand(features: Any, batch: int) -> Any:
     return type(features)(*expanded) if hasattr(features, "_fields") else tuple(expanded)  # a namedtuple, a tuple
 
 
-def _score_type(image: Tensor) -> torch.dtype:
-    return torch.float64 if image.dtype == torch.float64 else torch.float32
+def _score_type(*images: Tensor) -> torch.dtype:
+    return torch.float64 if any(image.dtype == torch.float64 for image in images) else torch.float32
 
 
 def _loss(spec: MetricSpec, score: Tensor, reduction: Reduction) -> Tensor:

@@ -63,6 +63,18 @@ def test_scores_are_one_per_image_in_float32_or_float64(metric):
     torch.testing.assert_close(exact, (x.double() - y.double()).abs().mean((1, 2, 3)), rtol=1e-15, atol=0)
 
 
+@pytest.mark.parametrize("name", ["vif", "psnr", "ssim", "lpips"])
+def test_images_of_two_types_meet_in_the_wider(name):
+    metric = create(name, weights=None)
+    x, y = images(height=72, width=68), images(height=72, width=68)
+    exact = metric(x.double(), y.double())
+    assert torch.equal(metric(x.double(), y), exact)
+    found = metric(x, y.double())
+    assert found.dtype == torch.float32  # the score has the type of the image under test
+    assert torch.equal(found, exact.float())
+    torch.testing.assert_close(metric(x.half(), y.bfloat16()), metric(x.half().float(), y.bfloat16().float()))
+
+
 @pytest.mark.parametrize("name", ["psnr", "ssim", "lpips", "lpips-vgg", "lpips-squeeze"])
 def test_a_batch_equals_its_images_one_by_one(name):
     metric = create(name, weights=None)
@@ -156,7 +168,7 @@ def test_features_keep_their_structure(batch):
     torch.testing.assert_close(metric.with_reference(y)(x), (x - y).abs().mean((1, 2, 3)))
 
 
-@pytest.mark.parametrize("result", [lambda s: s[:, None], lambda s: s.mean()])
+@pytest.mark.parametrize("result", [lambda s: s[:, None], lambda s: s.mean(), lambda s: s.tolist(), lambda s: None])
 def test_a_network_that_gives_no_vector_is_a_plugin_error(result):
     class Wrong(Difference):
         def distance(self, f_image, f_reference):
@@ -181,6 +193,45 @@ def test_with_reference_works_for_networks_without_features():
     metric = create("psnr")
     x, y = images(3), images(1)
     torch.testing.assert_close(metric.with_reference(y)(x), metric(x, y.expand_as(x)))
+
+
+@pytest.mark.parametrize("name", ["psnr", "ssim", "lpips"])
+def test_with_reference_has_a_reference_of_its_own(name):
+    metric = create(name, weights=None)
+    x, y = images(3, height=48, width=40), images(1, height=48, width=40)
+    bound = metric.with_reference(y)
+    before = bound(x)
+    y.zero_()
+    assert torch.equal(bound(x), before)
+
+
+def test_a_reference_of_inference_mode_serves_gradients_later():
+    with torch.inference_mode():
+        bound = create("ssim").with_reference(images(1, height=48, width=40))
+    x = images(2, height=48, width=40).requires_grad_()
+    bound.loss(x).backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_with_reference_takes_images_of_another_type():
+    class Plain(Difference):
+        """Computes in the images' type, and insists on one."""
+
+        def __init__(self):
+            super().__init__()
+            del self.weight
+
+        def features(self, image):
+            return image
+
+        def distance(self, f_image, f_reference):
+            assert f_image.dtype == f_reference.dtype
+            return (f_image - f_reference).abs().mean((1, 2, 3))
+
+    metric = Metric(spec(), Plain())
+    x, y = images(3), images(1)
+    assert torch.equal(metric.with_reference(y)(x.double()), metric(x.double(), y.expand_as(x)))
+    assert torch.equal(metric.with_reference(y.double())(x), metric(x, y.double().expand_as(x)))
 
 
 def test_with_reference_keeps_no_graph_of_the_reference(metric):
@@ -218,6 +269,13 @@ def test_what_is_refused_says_what_to_do(metric, x, y, message):
 def test_a_device_mismatch_is_an_input_error(metric):
     with pytest.raises(InputError, match="is on cpu, image on meta"):
         metric(images(device="meta"), images(device="meta"))
+
+
+def test_a_device_mismatch_is_seen_without_parameters_too():
+    metric = create("niqe", weights=None).to("meta")
+    assert not list(metric.parameters())
+    with pytest.raises(InputError, match="niqe is on meta, image on cpu"):
+        metric(images(height=256, width=256))
 
 
 @pytest.mark.parametrize(("bad", "shown"), [(1.5, "1.5"), (-0.1, "-0.1"), (math.nan, "nan"), (math.inf, "inf")])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
@@ -10,7 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iqazoo.ops.backend import traced, transformed
+
 P = ParamSpec("P")
+MOST_BYTES = 2**28
+"""The constants that are kept hold no more memory than this together. MAD's for an image of 6 megapixels fit, and a
+folder of images that all differ in size does not fill the memory."""
+_kept: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()  # the least recently used first
+_lock = threading.Lock()
 
 
 def full_precision(score: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
@@ -45,17 +54,30 @@ def safe_power(x: Tensor, exponent: float) -> Tensor:
 def constant(like: Tensor, build: Callable[..., np.ndarray], *key: Any) -> Tensor:
     """`build(*key)`, a float64 array, as a tensor with the type and on the device of `like`, kept for the next calls.
 
+    Where constants fill `MOST_BYTES`, those that were not used for the longest time go.
+
     Args:
         like: a tensor that the result meets in the computation.
         build: a function of a module, the same at every call.
         key: what it is called with, hashable.
     """
-    if torch.compiler.is_compiling():  # what is traced must not outlive the trace
-        return torch.as_tensor(build(*key)).to(like)
-    return _kept(build, key, like.dtype, like.device)
-
-
-@functools.lru_cache(maxsize=32)
-def _kept(build: Callable[..., np.ndarray], key: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if traced(like) or transformed(like):  # what is traced must not outlive the trace
+        return torch.as_tensor(build(*key)).to(like.device, like.dtype)
+    wanted = (build, key, like.dtype, like.device)
+    with _lock:
+        if wanted in _kept:
+            _kept.move_to_end(wanted)
+            return _kept[wanted]
     with torch.inference_mode(False):  # a tensor of inference mode could not be used with gradients later
-        return torch.from_numpy(np.ascontiguousarray(build(*key))).to(device, dtype)
+        made = torch.from_numpy(np.ascontiguousarray(build(*key))).to(like.device, like.dtype)
+    _keep(wanted, made)
+    return made
+
+
+def _keep(wanted: tuple[Any, ...], made: Tensor) -> None:
+    if made.nbytes > MOST_BYTES:  # it would drive out all others, and then itself
+        return
+    with _lock:
+        _kept[wanted] = made
+        while sum(tensor.nbytes for tensor in _kept.values()) > MOST_BYTES:
+            _kept.popitem(last=False)

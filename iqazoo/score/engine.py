@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -126,15 +127,21 @@ def _score_batch(jobs: list[_Job], metrics: Mapping[str, Metric], device: torch.
     images = _stack([job.image for job in jobs], device)
     references = _stack([job.reference for job in jobs], device)
     scores: list[dict[str, float]] = [{} for _ in jobs]
-    errors = []
+    errors: list[str] = []
     for name, metric in metrics.items():
         try:
             for row, score in zip(scores, _apply(metric, images, references), strict=True):
                 row[name] = score
         except Exception as error:  # a metric that fails on this shape must not take the others along
             errors.append(f"{name}: {error}")
-    error = "; ".join(errors)
-    return [Row(j.pair.id, j.pair.image, j.pair.reference, s, error) for j, s in zip(jobs, scores, strict=True)]
+    return [
+        Row(j.pair.id, j.pair.image, j.pair.reference, s, "; ".join(errors + _without_number(s)))
+        for j, s in zip(jobs, scores, strict=True)
+    ]
+
+
+def _without_number(scores: Mapping[str, float]) -> list[str]:
+    return [f"{name}: its score of this image is NaN, not a number" for name, s in scores.items() if math.isnan(s)]
 
 
 def _stack(tensors: list[Tensor | None], device: torch.device | str) -> Tensor | None:

@@ -23,7 +23,7 @@ class Row:
     Args:
         id: the relative path without suffix, which image and reference share.
         image, reference: the files, None where there is none.
-        scores: score by metric name; a metric that failed is absent.
+        scores: score by metric name; a metric that failed is absent, one that gave NaN also fills the error.
         error: what went wrong, "" if nothing did.
     """
 
@@ -49,7 +49,7 @@ def to_csv(records: Sequence[dict[str, Any]]) -> str:
 
 
 def to_json(records: Sequence[dict[str, Any]]) -> str:
-    """A JSON list of objects; numbers that are not finite become null, as JSON has none."""
+    """A JSON list of objects; as JSON has finite numbers only, NaN is null as what failed, infinity the text "inf"."""
     rounded = [{k: _finite(_number(v)) for k, v in r.items()} for r in records]
     return json.dumps(rounded, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -92,9 +92,12 @@ def _number(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
+    """What JSON can hold: a score that is infinite is told apart from one that is missing."""
     if isinstance(value, tuple):
         return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
 
 
 def _text(path: Path | None) -> str | None:

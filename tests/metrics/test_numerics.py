@@ -1,9 +1,13 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
+from iqazoo.metrics import numerics
 from iqazoo.metrics.numerics import constant, full_precision, safe_power, safe_sqrt
 
 
@@ -54,3 +58,54 @@ def test_a_constant_is_built_once_for_each_type():
     assert constant(torch.empty(1, dtype=torch.float64), counted, 3).dtype == torch.float64
     assert constant(torch.empty(1), counted, 4).tolist() == [0, 1, 2, 3]
     assert counted.calls == 3
+
+
+@pytest.fixture
+def empty(monkeypatch):
+    """No constant is kept yet."""
+    kept = type(numerics._kept)()
+    monkeypatch.setattr(numerics, "_kept", kept)
+    return kept
+
+
+def under_fake_tensors(score):
+    with FakeTensorMode() as mode:
+        score(mode.from_tensor(torch.ones(3)))
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        under_fake_tensors,
+        lambda score: make_fx(score, tracing_mode="fake")(torch.ones(3)),
+        lambda score: torch.func.functionalize(score)(torch.ones(3)),
+        lambda score: torch.func.grad(lambda x: score(x).sum())(torch.ones(3)),
+    ],
+)
+def test_a_constant_of_a_trace_is_not_kept(empty, trace):
+    trace(lambda x: x * constant(x, counted, 3))
+    assert not empty
+    assert type(constant(torch.ones(3), counted, 3)) is torch.Tensor
+
+
+def test_constants_fill_no_more_than_their_share_of_memory(empty, monkeypatch):
+    monkeypatch.setattr(numerics, "MOST_BYTES", 40)
+    counted.calls = 0
+    like = torch.empty(1)
+    three, four = constant(like, counted, 3), constant(like, counted, 4)
+    assert constant(like, counted, 3) is three
+    constant(like, counted, 5)  # 12 + 16 + 20 bytes: the one of four was not used for the longest time
+    assert constant(like, counted, 3) is three
+    assert constant(like, counted, 4) is not four
+    assert constant(like, counted, 11).tolist() == list(range(11))  # too large to be kept, it drives out nothing
+    assert [len(tensor) for tensor in empty.values()] == [3, 4]
+    assert counted.calls == 5
+
+
+def test_threads_may_share_constants(empty, monkeypatch):
+    monkeypatch.setattr(numerics, "MOST_BYTES", 100)
+    like = torch.empty(1)
+    sides = [side % 9 for side in range(2000)]
+    with ThreadPoolExecutor(8) as pool:
+        assert [len(c) for c in pool.map(lambda side: constant(like, counted, side), sides)] == sides
+    assert sum(tensor.nbytes for tensor in empty.values()) <= 100

@@ -1,3 +1,4 @@
+import math
 import threading
 
 import pytest
@@ -68,6 +69,23 @@ def test_a_metric_that_fails_leaves_the_others(folders):
     assert rows[0].error.startswith("ssim: ")
     assert set(rows[0].scores) == {"psnr"}
     assert set(rows[1].scores) == {"psnr", "ssim"}
+
+
+def test_a_score_that_is_nan_is_an_error_of_its_row(folders):
+    class Nothing(torch.nn.Module):
+        def forward(self, image):
+            return torch.where(torch.arange(len(image)) == 1, math.nan, 0.5) * image.new_ones(len(image))
+
+    spec = MetricSpec(name="nothing", network=Nothing, kind="NR", lower_is_better=True)
+    for i in range(3):
+        save(folders / "image" / f"{i}.png", (20, 16))
+        save(folders / "reference" / f"{i}.png", (20, 16))
+    metrics = {"nothing": Metric(spec, Nothing()), "psnr": create("psnr")}
+    first, second, third = score_pairs(pairs_of(folders)[:3], metrics)
+    assert (first.error, third.error) == ("", "")
+    assert second.error == "nothing: its score of this image is NaN, not a number"
+    assert set(second.scores) == {"nothing", "psnr"}
+    assert first.scores["psnr"] == math.inf  # of identical images, which is no error
 
 
 def test_sizes_that_differ_are_an_error_of_the_row(folders):

@@ -28,10 +28,15 @@ def test_csv_can_be_read_back():
     assert second["error"] == "psnr: too\nsmall"
 
 
-def test_json_has_null_where_a_number_is_not_finite():
+def test_json_has_null_where_there_is_no_number_and_infinity_as_text():
     first, second = json.loads(to_json(RECORDS), parse_constant=pytest.fail)
-    assert (first["psnr"], first["ssim"], first["image"]) == (None, 0.1, "i/a.png")
+    assert (first["psnr"], first["ssim"], first["image"]) == ("inf", 0.1, "i/a.png")
     assert (second["psnr"], second["ssim"], second["reference"]) == (None, None, None)
+
+
+def test_json_can_hold_an_infinite_range():
+    (record,) = json.loads(to_json([{"range": (-math.inf, math.inf)}]), parse_constant=pytest.fail)
+    assert record["range"] == ["-inf", "inf"]
 
 
 def test_nine_digits_keep_a_float32():
