@@ -23,8 +23,9 @@ def entropy(image: Tensor) -> Tensor:
     """
     luma = mix(image, LUMA).flatten(1)  # [B, N]
     levels = (luma.nan_to_num(0, 1, 0) * (LEVELS - 1)).round().clamp(0, LEVELS - 1).long()
-    counts = luma.new_zeros(len(luma), LEVELS).scatter_add_(1, levels, torch.ones_like(luma))
-    share = counts / luma.shape[1]
+    # In whole numbers: float32 counts to 2^24, fewer than the pixels of a large image.
+    counts = levels.new_zeros(len(luma), LEVELS).scatter_add_(1, levels, levels.new_ones(()).expand_as(levels))
+    share = counts.to(luma.dtype) / luma.shape[1]
     bits = -(share * share.where(share > 0, 1).log2()).sum(1)
     return bits.masked_fill(~luma.isfinite().all(1), torch.nan)
 

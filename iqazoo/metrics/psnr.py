@@ -6,8 +6,10 @@ from torch import Tensor, nn
 from iqazoo import ops
 from iqazoo.errors import InputError
 from iqazoo.metrics.color import Channels, check_channels, to_channels
+from iqazoo.metrics.numerics import full_precision
 
 
+@full_precision
 def psnr(
     image: Tensor,
     reference: Tensor,

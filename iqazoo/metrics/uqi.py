@@ -48,7 +48,10 @@ def uqi_map(
 
 
 def _index(image: Tensor, reference: Tensor, window: int, sigma: float | None, stabilizer: float) -> Tensor:
-    moments = ops.windowed_moments(image, reference, window=window, sigma=sigma)
+    # Rounded to float32, variances of flat windows far from an image's mean, as in black bars, would exceed FLAT.
+    exact = ops.windowed_moments(image.double(), reference.double(), window=window, sigma=sigma)
+    dtype = torch.promote_types(image.dtype, reference.dtype)
+    moments = ops.Moments(*(moment.to(dtype) for moment in exact))
     product, squares = moments.mean_x * moments.mean_y, moments.mean_x.square() + moments.mean_y.square()
     variances = moments.var_x + moments.var_y
     if stabilizer > 0:

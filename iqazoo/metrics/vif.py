@@ -15,6 +15,9 @@ WINDOWS = (17, 9, 5, 3)  # of the levels, from the finest on
 BLOCK = 3  # side of the neighbourhoods that are taken for vectors
 NOISE = 0.4  # variance of the noise of vision, for images in [0, 255]
 TINY = 1e-6  # information below which a reference counts as flat
+# The variance up to which a window of the reference counts as flat. Rounding in float32 leaves less in flat parts, but
+# more than the authors' 1e-15, which is for doubles; beside NOISE, windows below it hold no information.
+FLAT = 1e-6
 
 
 @full_precision
@@ -61,13 +64,14 @@ def _information(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, Ten
     """What the image keeps, what the reference holds, and what the image holds in one band, in nats, `[N]` each."""
     height, width = (side // BLOCK * BLOCK for side in y.shape[2:])
     x, y = x[..., :height, :width], y[..., :height, :width]
-    gain, distortion, variance = _distortion(x, y, window)
+    gain, distortion, variance, flat = _distortion(x, y, window)
     planes = [y[:, 0, i : i + height - 2, j : j + width - 2] for i in range(BLOCK) for j in range(BLOCK)]
     vectors = torch.stack(planes, 1).flatten(2)  # [N, 9, K], overlapping
     mean = vectors.mean(2, keepdim=True)  # small beside the deviations: nothing cancels
     covariance = finite_covariance(vectors @ vectors.mT / vectors.shape[2] - mean @ mean.mT)
     blocks = F.pixel_unshuffle(y, BLOCK)  # [N, 9, height / 3, width / 3]
     square = multiplier(blocks.flatten(2), covariance).view(len(y), 1, *blocks.shape[2:])
+    square = square.masked_fill(flat, 0)  # what cannot be kept is not held: identical images score 1
     edge = -(-(window // 2) // BLOCK)
     gain, distortion, variance, square = (t[..., edge:-edge, edge:-edge] for t in (gain, distortion, variance, square))
     kept = held = torch.zeros_like(square)
@@ -79,15 +83,16 @@ def _information(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, Ten
     return kept.sum((1, 2, 3)), held.sum((1, 2, 3)), alone.sum((1, 2, 3))
 
 
-def _distortion(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Gain, variance of the noise, and the image's variance in a window about each block's centre."""
+def _distortion(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gain, noise's variance, and the image's variance in a window about each block's centre; and where y is flat."""
     reach = window // 2
     # The first window lies about the second pixel.
     x, y = (F.pad(t, [reach] * 4, mode="reflect")[..., 1:, 1:] for t in (x, y))
     moments = ops.windowed_moments(x, y, window=window, sigma=None, stride=BLOCK)
-    seen = moments.var_y > 0
-    gain = torch.where(seen, moments.cov.relu() / moments.var_y.where(seen, 1), 0)  # a negative one is noise alone
-    return gain, (moments.var_x - gain * moments.cov).relu(), moments.var_x
+    flat = moments.var_y <= FLAT  # a NaN is not
+    # A negative one is noise alone; of a flat window it would be rounding over rounding.
+    gain = torch.where(flat, 0, moments.cov.relu() / moments.var_y.masked_fill(flat, 1))
+    return gain, (moments.var_x - gain * moments.cov).relu(), moments.var_x, flat
 
 
 class VIF(nn.Module):

@@ -14,6 +14,7 @@ from iqazoo.ops.windows import taps
 WINDOWS = (17, 9, 5, 3)  # of the scales, from the finest on; Gaussian, with a standard deviation of a fifth
 NOISE = 2.0  # variance of the noise of vision, for images in [0, 255]
 TINY = 1e-6  # information below which a reference counts as flat
+FLAT = 1e-6 / 255**2  # the variance up to which a window of the reference counts as flat: that of vif, in [0, 1]
 
 
 @full_precision
@@ -49,11 +50,13 @@ def _information(x: Tensor, y: Tensor, window: int, noise: float) -> tuple[Tenso
     """What the image keeps, what the reference holds, and what the image holds, `[B, C]` each."""
     moments = ops.windowed_moments(x, y, window=window, sigma=window / 5)
     var_x, var_y = moments.var_x, moments.var_y
-    seen = var_y > 0
-    gain = torch.where(seen, moments.cov.relu() / var_y.where(seen, 1), 0)  # a negative one counts as noise alone
+    flat = var_y <= FLAT  # a NaN is not
+    # A negative one counts as noise alone; of a flat window it would be rounding over rounding.
+    gain = torch.where(flat, 0, moments.cov.relu() / var_y.masked_fill(flat, 1))
     distortion = (var_x - gain * moments.cov).relu()
-    kept = torch.log1p(gain.square() * var_y / (distortion + noise)).sum((2, 3))
-    return kept, torch.log1p(var_y / noise).sum((2, 3)), torch.log1p(var_x / noise).sum((2, 3))
+    signal = var_y.masked_fill(flat, 0)  # what cannot be kept is not held: identical images score 1
+    kept = torch.log1p(gain.square() * signal / (distortion + noise)).sum((2, 3))
+    return kept, torch.log1p(signal / noise).sum((2, 3)), torch.log1p(var_x / noise).sum((2, 3))
 
 
 def _halve(planes: Tensor, window: int) -> Tensor:

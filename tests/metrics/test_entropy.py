@@ -24,3 +24,8 @@ def test_of_known_histograms():
     torch.testing.assert_close(found, torch.tensor([0.0, 1.0, 8.0, 1.0]))
     two[0, 0, 0, 0] = math.nan
     assert entropy(torch.cat([two, flat])).isnan().tolist() == [True, False]
+
+
+def test_a_large_image_has_more_pixels_than_float32_counts():
+    black = torch.zeros(1, 1, 4096, 4100)  # 2^14 more than 2^24
+    assert entropy(black).item() == pytest.approx(0, abs=1e-6)

@@ -34,6 +34,14 @@ def test_nan_stays_nan():
     assert psnr(image, reference, cap=50).isnan().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("channels", ["rgb", "y", "y-8bit", "y-studio"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_computed_in_float32(dtype, channels):
+    image, reference = torch.rand(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = psnr(image.float(), reference.float(), channels=channels)
+    torch.testing.assert_close(psnr(image, reference, channels=channels), expected)
+
+
 def test_scaling_images_and_range_together_changes_nothing():
     image, reference = torch.rand(2, 1, 3, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(psnr(image, reference), psnr(image * 255, reference * 255, data_range=255))

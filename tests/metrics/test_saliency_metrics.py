@@ -151,6 +151,20 @@ def test_vifp_of_a_flat_reference():
     assert vifp(flat, noisy).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_vifp_takes_what_is_flat_but_for_rounding_as_flat():
+    noise = torch.rand(1, 1, 64, 80, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    reference = torch.full_like(noise, 0.9)
+    reference[..., :32, :40] = noise[..., :32, :40]
+    expected = vifp(noise, reference)
+    nearly = (reference + 1e-7 * noise).requires_grad_()
+    found = vifp(noise, nearly)
+    (gradient,) = torch.autograd.grad(found.sum(), nearly)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    assert gradient.norm() < 10
+    flat = 0.9 + 1e-7 * noise
+    assert vifp(flat, flat).item() == pytest.approx(1)
+
+
 @pytest.mark.parametrize("options", [{"noise": 0}, {"noise": math.nan}, {"channels": "lab"}])
 def test_options_of_vifp_are_checked(options):
     with pytest.raises(InputError, match="got"):

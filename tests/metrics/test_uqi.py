@@ -2,9 +2,11 @@ import golden_data
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from iqazoo.errors import InputError
 from iqazoo.metrics.uqi import UQI, uqi, uqi_map
+from iqazoo.testing.pictures import photographs
 
 
 def slow_index(x, y, window):
@@ -56,6 +58,24 @@ def test_identical_images_score_one_though_they_are_flat():
     x = torch.from_numpy(blocky(0))[None, None]
     assert uqi(x, x).item() == pytest.approx(1, abs=1e-12)
     assert uqi(x, x, stabilizer=1e-7).item() < 0.99
+
+
+def smoothed(images):
+    return F.avg_pool2d(images, 5, stride=1, padding=2, count_include_pad=False)
+
+
+@pytest.mark.parametrize("distort", [smoothed, lambda images: 0.9 * images], ids=["smoothed", "darkened"])
+def test_flat_windows_far_from_the_mean_are_flat_in_float32(distort):
+    letterboxed = photographs(3, 256, 256)[:1].clone()
+    letterboxed[..., :64, :] = letterboxed[..., -64:, :] = 0
+    reference = (letterboxed * 255).round() / 255
+    image = distort(reference)
+    expected = uqi(image.double(), reference.double())
+    found = uqi(image, reference)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    shown = uqi_map(image, reference)
+    torch.testing.assert_close(shown, uqi_map(image.double(), reference.double()).float(), rtol=1e-3, atol=1e-3)
 
 
 def test_options_are_checked():

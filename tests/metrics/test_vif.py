@@ -73,3 +73,30 @@ def test_enhanced_contrast_scores_above_one_and_a_flat_reference_is_defined():
     flat, noisy = torch.full((1, 1, 80, 80), 0.5), torch.rand(1, 1, 80, 80)
     assert vif(flat, flat).item() == pytest.approx(1)
     assert 0 < vif(noisy, flat).item() < 0.5
+
+
+def rectangles(dtype):
+    """Two flat rectangles on a flat ground, with noise and without."""
+    reference = torch.full((1, 1, 200, 200), 0.9, dtype=dtype)
+    reference[..., 40:100, 30:90], reference[..., 120:170, 100:180] = 0.1, 0.3
+    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
+    return reference + 1e-2 * noise.to(dtype), reference
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_flat_parts_of_the_reference_have_no_gain_and_a_bounded_gradient(dtype):
+    """The gain there would be rounding over rounding."""
+    expected = vif(*rectangles(torch.float64)).item()
+    image, reference = rectangles(dtype)
+    reference.requires_grad_()
+    found = vif(image, reference)
+    (gradient,) = torch.autograd.grad(found.sum(), reference)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+    assert gradient.norm() < 10
+
+
+@pytest.mark.parametrize("deviation", [1e-6, 1e-5, 1e-4])
+def test_identical_images_of_hardly_any_contrast_score_one(deviation):
+    noise = torch.randn(1, 1, 96, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image = 0.5 + deviation * noise
+    assert vif(image, image).item() == pytest.approx(1, abs=1e-4)
