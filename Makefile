@@ -3,6 +3,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 SLOW ?= 0
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q
@@ -13,13 +14,15 @@ INSTALL := $(PIP) --no-build-isolation
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 PLUGIN_FILES := $(if $(PLUGINS),$(shell find $(PLUGINS) -type f -not -path '*/__pycache__/*'))
 MARK := $(if $(filter 1,$(SLOW)),,-m "not slow")
+# Threads that wait must sleep: else those of one process keep the processor from those of the other.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-peers clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 13
-	@echo "Variables: TORCH='$(TORCH)' (what pip installs), PYTHON=$(PYTHON), VENV=$(VENV)"
+	@echo "Variables: TORCH='$(TORCH)' (what pip installs), PYTHON=$(PYTHON), VENV=$(VENV), JOBS=$(JOBS)"
 
 demo: $(VENV)/.demo  ## score distorted photographs, then train a small metric on judgments
 	$(BIN)/python demo/make_pairs.py demo/images
@@ -36,13 +39,13 @@ demo: $(VENV)/.demo  ## score distorted photographs, then train a small metric o
 		--lr 0.002 --epochs 3 --decay-epochs 3
 	PYTHONPATH=demo/images/plugin $(BIN)/python demo/compare.py demo/images/judgments demo/images/run
 
-test: $(VENV)/.dev $(VENV)/.plugins  ## check style, types and behaviour; SLOW=1 adds builds and whole processes
+test: $(VENV)/.dev $(VENV)/.plugins  ## check style, types and behaviour, by JOBS processes; SLOW=1 adds builds and whole processes
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	PYTHONPATH=$(abspath $(VENV)/plugins) $(BIN)/python -m pytest $(MARK) tests $(wildcard $(addsuffix /tests,$(PLUGINS)))
+	PYTHONPATH=$(abspath $(VENV)/plugins) $(PYTEST) $(MARK) tests $(wildcard $(addsuffix /tests,$(PLUGINS)))
 	@# Where there are plugins, what goes through the registry runs once more without them.
-	$(if $(PLUGINS),$(BIN)/python -m pytest -q -m "not slow" tests \
+	$(if $(PLUGINS),$(PYTEST) -q -m "not slow" tests \
 		$(addprefix --ignore=tests/,ops nets metrics data test_packaging.py test_images.py test_weights.py))
 
 bench: $(VENV)/.dev $(VENV)/.plugins  ## time it here: benchmarks/local/results.json; METRIC=ssim times that alone
