@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -63,8 +65,9 @@ def run(
     _check_options(output, chart, size, batch_size, resamples)
     triplets, pairs = _judgments(data, split, subsets or None, size or None, jnd, allow_missing)
     device = usable_device(device)
-    metrics = _created(chosen, device)
-    report = _evaluated(triplets, pairs, metrics, device, batch_size, resamples)
+    with redirect_stdout(sys.stderr):  # what a network prints is no data
+        metrics = _created(chosen, device)
+        report = _evaluated(triplets, pairs, metrics, device, batch_size, resamples)
     records = [*map(_figure_record, report.figures), *map(_comparison_record, report.comparisons)]
     written = output is None or _written(lambda: table.write(records, output), output)
     if chart is not None:

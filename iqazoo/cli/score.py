@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,13 +55,14 @@ def run(
     _check_options(output, batch_size, workers, background)
     pairing = _paired(image, reference)
     device = usable_device(device)
-    metrics = _created(chosen, specs, device)
     from iqazoo.score.engine import score_pairs  # torch comes with it, after all that can be refused without
 
-    scored = score_pairs(
-        pairing.pairs, metrics, device=device, batch_size=batch_size, workers=workers, background=background
-    )
-    rows = list(_with_progress(scored, len(pairing.pairs)))
+    with redirect_stdout(sys.stderr):  # what a network prints is no data
+        metrics = _created(chosen, specs, device)
+        scored = score_pairs(
+            pairing.pairs, metrics, device=device, batch_size=batch_size, workers=workers, background=background
+        )
+        rows = list(_with_progress(scored, len(pairing.pairs)))
     records = [row.cells(list(specs)) for row in rows]
     written = output is None or _written(records, output)
     titles = {name: f"{name} {spec.arrow}" for name, spec in specs.items() if spec}

@@ -77,8 +77,9 @@ def write(records: Sequence[dict[str, Any]], path: Path) -> None:
         OSError: the disk is full, or the folder has gone.
     """
     with replacing(path) as temporary:
-        # File names are bytes, and those that are not UTF-8 stay what they are.
-        temporary.write_text(FORMATS[path.suffix.removeprefix(".")](records), "utf-8", "surrogateescape")
+        # File names are bytes, and those that are not UTF-8 stay what they are; in JSON, which is UTF-8, as an escape.
+        errors = "backslashreplace" if path.suffix == ".json" else "surrogateescape"
+        temporary.write_text(FORMATS[path.suffix.removeprefix(".")](records), "utf-8", errors)
 
 
 def _plain(value: Any) -> Any:

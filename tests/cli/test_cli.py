@@ -1,6 +1,7 @@
 """The command line, called in this process: data on stdout, everything else on stderr, exit codes as promised."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -14,6 +15,7 @@ from PIL import Image
 
 from iqazoo import registry
 from iqazoo.cli import main
+from iqazoo.factory import network_class
 
 
 @pytest.fixture
@@ -272,6 +274,23 @@ def test_a_file_name_that_is_not_utf8_is_scored_and_written(run, folders):
     assert code == 0
     assert b"caf\xe9," in output.read_bytes()
     assert "mean" in out
+    score(run, folders, "-o", folders / "scores.json")
+    first = json.loads((folders / "scores.json").read_text("utf-8"))[0]
+    assert os.fsencode(first["image"]).endswith(b"/caf\xe9.png")
+
+
+def test_what_a_network_prints_is_no_data(run, folders, monkeypatch):
+    ssim = registry.spec("ssim")
+
+    class Talkative(network_class(ssim)):
+        def forward(self, image, reference):
+            print("hello from a network")
+            return super().forward(image, reference)
+
+    monkeypatch.setattr(registry, "spec", lambda _: dataclasses.replace(ssim, network=Talkative))
+    code, out, err = score(run, folders, "--format", "json", names=("ssim",))
+    assert (code, len(json.loads(out))) == (0, 2)
+    assert "hello from a network" in err
 
 
 def test_scores_that_cannot_be_written_are_still_printed(run, folders, monkeypatch):
