@@ -1,6 +1,8 @@
 """Universal image quality index: Wang, Bovik, "A universal image quality index", IEEE Signal Processing Letters 9(3),
 2002."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,7 +49,13 @@ def uqi_map(
     return F.pad(index, [before, after, before, after], mode="replicate")
 
 
-def _index(image: Tensor, reference: Tensor, window: int, sigma: float | None, stabilizer: float) -> Tensor:
+def _index(image: Tensor, reference: Tensor, *options: Any) -> Tensor:
+    """Q of every window, channel by channel, as float64 takes much memory."""
+    channels = zip(image.split(1, 1), reference.split(1, 1), strict=True)
+    return torch.cat([_index_of_channel(x, y, *options) for x, y in channels], 1)
+
+
+def _index_of_channel(image: Tensor, reference: Tensor, window: int, sigma: float | None, stabilizer: float) -> Tensor:
     # Rounded to float32, variances of flat windows far from an image's mean, as in black bars, would exceed FLAT.
     exact = ops.windowed_moments(image.double(), reference.double(), window=window, sigma=sigma)
     dtype = torch.promote_types(image.dtype, reference.dtype)
