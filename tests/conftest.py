@@ -23,6 +23,7 @@ def isolated(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.delenv("IQAZOO_OFFLINE", raising=False)
     monkeypatch.delenv("IQAZOO_WEIGHTS_MIRROR", raising=False)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # a pytest that a test starts is none of this run's
     for name in ("no_proxy", "NO_PROXY"):  # a proxy would take even requests to 127.0.0.1 elsewhere
         monkeypatch.setenv(name, "*")
 

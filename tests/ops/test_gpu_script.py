@@ -30,8 +30,7 @@ def gpu(monkeypatch):
 
 def test_failures_are_told_as_they_come(tmp_path):
     (tmp_path / "test_some.py").write_text("def test_good(): pass\ndef test_bad(): assert 1 == 2\n")
-    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_XDIST_WORKER"}
-    environment |= {"FAILURES": str(tmp_path / "told"), "PYTHONPATH": str(ROOT / "benchmarks")}
+    environment = os.environ | {"FAILURES": str(tmp_path / "told"), "PYTHONPATH": str(ROOT / "benchmarks")}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "gpu_failures", "-p", "no:cacheprovider", tmp_path]
     subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True)
     told = (tmp_path / "told").read_text()
