@@ -95,7 +95,7 @@ def prepared_network(
     if state is not None:
         state_dict.load_state(state, network, str(file))
     elif variant != "scratch" and config.weights == "default" and restart:
-        _fill_with_published(network, spec)
+        _begin_with_published(network, spec)
     if variant == "lin" and trunk is not None:
         trunk.requires_grad_(False)
     if config.dropout is not None or config.cache_features:
@@ -140,7 +140,7 @@ def _variant(config: TrainConfig, network: Any, spec: MetricSpec) -> Variant:
     return "scratch" if _file(config) is None else "tune"
 
 
-def _fill_with_published(network: Any, spec: MetricSpec) -> None:
+def _begin_with_published(network: Any, spec: MetricSpec) -> None:
     """The published trunk, as the recipe has it, or all that is published where there is no trunk."""
     trunks = [w for w in spec.weights if w.prefix == "trunk"]
     if trunks:
