@@ -107,7 +107,7 @@ def fused_head(a, b, h, weights):
 
 @pytest.mark.parametrize("n", [50, 1024, 65536])
 def test_calibrated_ratio(benchmark, n):
-    """LPIPS's network with all gradients: as fast as torch's matrices at least."""
+    """LPIPS's network with all gradients: as fast as torch's matrices at least, with many judgments twice."""
     generator = torch.Generator().manual_seed(0)
     a, b, h = torch.rand((3, n), generator=generator)
     weights = [(0.3 * torch.randn(s, generator=generator)).requires_grad_() for s in SHAPES]
@@ -122,4 +122,4 @@ def test_calibrated_ratio(benchmark, n):
     plain, fused = benchmark.pedantic(side_by_side, args=calls, kwargs={"rounds": 20}, rounds=1)
     benchmark.extra_info.update(unfused=round(plain, 1), fused=round(fused, 1))
     print(f"N = {n}: unfused {plain:.1f} us, fused {fused:.1f} us")
-    assert fused < plain
+    assert fused * (2 if n == 65536 else 1) < plain

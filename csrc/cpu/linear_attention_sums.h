@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "cpu/linear_attention.h"
-#include "cpu/linear_attention_products.h"
+#include "cpu/linear_attention_maps.h"
 #include "cpu/pages.h"
 
 namespace iqazoo::cpu::tiles {

@@ -11,7 +11,7 @@
 #include <new>
 
 #include "cpu/linear_attention_head.h"
-#include "cpu/wide.h"
+#include "cpu/products.h"
 
 namespace iqazoo::cpu::tiles {
 
@@ -186,16 +186,6 @@ void hide_turned(const bool* mask, int64_t count, int64_t features, T* turned) {
   }
 }
 
-// A tile, turned or not, or memory of its form: `step` numbers from row to row.
-template <typename T>
-struct Rows {
-  T* data;
-  int64_t step;
-};
-
-template <typename T>
-using Given = Rows<const T>;
-
 // Whether memory has the form of a whole tile, or of a turned one.
 template <typename T>
 inline bool is_tile(const Head<T>& head, int64_t count, int64_t features) {
@@ -244,6 +234,11 @@ struct TileTarget {
     if (!straight) store_tile(rows.data, count, features, past_caches, to);
   }
 };
+
+template <typename T>
+inline Into into_of(const TileTarget<T>& target) {
+  return target.streams() ? Into::stream : Into::set;
+}
 
 // The same for turned rows.
 template <typename T>

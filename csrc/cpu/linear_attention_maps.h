@@ -1,4 +1,4 @@
-// Products of tiles, and what a tile's numbers are mapped to.
+// What a tile's numbers are mapped to.
 #pragma once
 
 #include "cpu/linear_attention_ahead.h"
@@ -6,93 +6,7 @@
 
 namespace iqazoo::cpu::tiles {
 
-// A vector of results, past the caches or not.
-template <typename T>
-inline void put(T* to, const Pack<T>& from, bool past_caches) {
-  if (past_caches) {
-    stream(to, from);
-  } else {
-    store(to, from);
-  }
-}
-
-// Products. A is a(i, k), given by rows (a[i * step + k]) or by columns (a[i + k * step]); B has rows b[k].
-
-enum class By { rows, columns };
-enum class Into { set, add, stream };  // stream: past the caches, to aligned rows
-
-#if defined(__AVX512F__)
-constexpr int kRows = 8;  // 16 sums and 2 rows of B in 32 registers
-#else
-constexpr int kRows = 4;  // 8 sums and 2 rows of B in 16 registers
-#endif
-
-// What becomes of a vector of results before it is stored: `finish(sum, row, vector)` changes it, `vector` being its
-// number along the row.
-struct AsItIs {
-  template <typename T>
-  void operator()(Pack<T>&, int64_t, int64_t) const {}
-};
-
-template <By by, int J, typename T, typename Finish>
-inline void product_block(const T* __restrict__ a, int64_t a_step, const T* __restrict__ b, int64_t b_step,
-                          T* __restrict__ to, int64_t to_step, int64_t depth, Into into, Ahead& ahead,
-                          const Finish& finish) {
-  Pack<T> sums[kRows][J];
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < J; ++j) sums[i][j] = into == Into::add ? load(to + i * to_step + j * kWide<T>) : Pack<T>{};
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    ahead.fetch();
-    Pack<T> row[J];
-    for (int j = 0; j < J; ++j) row[j] = load(b + k * b_step + j * kWide<T>);
-    for (int i = 0; i < kRows; ++i) {
-      const T factor = by == By::rows ? a[i * a_step + k] : a[i + k * a_step];
-      for (int j = 0; j < J; ++j) sums[i][j].v += factor * row[j].v;
-    }
-  }
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < J; ++j) {
-      finish(sums[i][j], i, j);
-      put(to + i * to_step + j * kWide<T>, sums[i][j], into == Into::stream);
-    }
-  }
-}
-
-template <typename T>
-inline Into into_of(const TileTarget<T>& target) {
-  return target.streams() ? Into::stream : Into::set;
-}
-
-// to (+)= A B for `rows` rows, a multiple of kRows, and `vectors` vectors of columns.
-template <By by, typename T, typename Finish = AsItIs>
-void product(const Given<T>& a, const Given<T>& b, const Rows<T>& to, int64_t rows, int64_t vectors, int64_t depth,
-             Into into, Ahead& ahead, const Finish& finish = {}) {
-  for (int64_t j = 0; j < vectors; j += 2) {
-    for (int64_t i = 0; i < rows; i += kRows) {
-      const T* part = by == By::rows ? a.data + i * a.step : a.data + i;
-      const T* columns = b.data + j * kWide<T>;
-      T* out = to.data + i * to.step + j * kWide<T>;
-      const auto here = [&](Pack<T>& sum, int64_t row, int64_t vector) { finish(sum, i + row, j + vector); };
-      if (j + 1 < vectors) {
-        product_block<by, 2>(part, a.step, columns, b.step, out, to.step, depth, into, ahead, here);
-      } else {
-        product_block<by, 1>(part, a.step, columns, b.step, out, to.step, depth, into, ahead, here);
-      }
-    }
-  }
-}
-
-// The same with nothing to fetch.
-template <By by, typename T>
-void product(const T* a, int64_t a_step, const T* b, int64_t b_step, T* to, int64_t to_step, int64_t rows,
-             int64_t vectors, int64_t depth, bool add) {
-  Ahead nothing;
-  product<by>(Given<T>{a, a_step}, Given<T>{b, b_step}, Rows<T>{to, to_step}, rows, vectors, depth,
-              add ? Into::add : Into::set, nothing);
-}
-
-// Maps: of rows as given, to a tile, which may be the same. A row is a feature, where turned a position.
+// Rows as given go to a tile, which may be the same. A row is a feature, where turned a position.
 
 // `map(x, f, j)` changes vector j of row f.
 template <typename T, typename Map>
