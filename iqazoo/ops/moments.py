@@ -10,8 +10,8 @@ from torch import Tensor
 from iqazoo.errors import InputError
 from iqazoo.ops import windows
 from iqazoo.ops.backend import Backend, choose, dense, launch, transformed
-from iqazoo.ops.roads import op
-from iqazoo.ops.structural_similarity import UNIFORM, empty_gradients, keep_nothing
+from iqazoo.ops.roads import gradients_by_torch, op
+from iqazoo.ops.structural_similarity import UNIFORM, empty_gradients
 from iqazoo.ops.windows import PADDINGS, Padding, output_size
 
 
@@ -38,8 +38,8 @@ def windowed_moments(
     """Weighted means, variances and the covariance of all windows, in one pass over both images.
 
     Variances are those of the weighted pixels (no correction for the size of the sample) and never negative. A pivot
-    is subtracted from each image first, so flat regions do not cancel. Differentiable once, in both images; a second
-    derivative raises InputError, except with backend="torch".
+    is subtracted from each image first, so flat regions do not cancel. Differentiable in both images; a second
+    derivative is taken through `reference_windowed_moments`.
 
     Args:
         x, y: `[B, C, H, W]`, floating point, any range.
@@ -119,22 +119,16 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     x, y = ctx.saved_tensors
     wanted = ctx.needs_input_grad
-    if transformed(*grads):
-        found = _reference_gradient(x, y, grads, ctx.numbers)
+    if torch.is_grad_enabled() or transformed(*grads):  # with create_graph this is differentiated in turn
+        found = gradients_by_torch(lambda x, y: _moments_again(x, y, ctx.numbers), (x, y), wanted[:2], *grads)
     else:
         found = _gradient(x, y, *grads, *ctx.numbers, wanted[0], wanted[1])
     return *(g if want else None for g, want in zip(found, wanted, strict=False)), *(None,) * 4
 
 
-def _reference_gradient(
-    x: Tensor, y: Tensor, grads: tuple[Tensor, ...], numbers: tuple[Any, ...]
-) -> tuple[Tensor, ...]:
-    """The same for gradients that only torch's operations can take."""
+def _moments_again(x: Tensor, y: Tensor, numbers: tuple[Any, ...]) -> Moments:
     window, sigma, stride, padding = numbers
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in (x, y)]
-        options = {"window": window, "sigma": sigma or None, "stride": stride, "padding": padding}
-        return torch.autograd.grad(reference_windowed_moments(*leaves, **options), leaves, grads)
+    return reference_windowed_moments(x, y, window=window, sigma=sigma or None, stride=stride, padding=padding)
 
 
 def _forward_gradient(
@@ -149,17 +143,5 @@ def _forward_gradient(
     return results
 
 
-def _refuse(ctx: Any, *grads: Tensor | None) -> None:
-    raise InputError(
-        'windowed_moments has no second derivative by kernels; call iqazoo.ops.windowed_moments with backend="torch"'
-    )
-
-
 _moments = op("windowed_moments", _forward, fake=_empty, setup_context=_save, backward=_backward)
-_gradient = op(
-    "windowed_moments_backward",
-    _forward_gradient,
-    fake=empty_gradients,
-    setup_context=keep_nothing,
-    backward=_refuse,
-)
+_gradient = op("windowed_moments_backward", _forward_gradient, fake=empty_gradients)

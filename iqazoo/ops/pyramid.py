@@ -3,7 +3,6 @@ structural similarity for image quality assessment", Asilomar Conference on Sign
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,17 +12,15 @@ from torch import Tensor
 from iqazoo.errors import InputError
 from iqazoo.ops import windows
 from iqazoo.ops.backend import Backend, choose, transformed
-from iqazoo.ops.roads import op
+from iqazoo.ops.roads import gradients_by_torch, op
 from iqazoo.ops.structural_similarity import (
     UNIFORM,
     check_constants,
     empty_gradients,
     empty_values,
-    keep_nothing,
     launch_backward,
     launch_forward,
     reference_terms,
-    refuse,
     ssim,
 )
 from iqazoo.ops.windows import Padding
@@ -49,7 +46,7 @@ def ssim_pyramid(
     """The mean contrast-structure term of each scale but the last, and the mean SSIM index of the last.
 
     Each scale is the one before, averaged over blocks of 2 x 2 pixels; the kernels average in the pass that filters.
-    Differentiable once, in both images; a second derivative raises InputError, except with backend="torch".
+    Differentiable in both images; a second derivative is taken through torch's functions.
 
     Args:
         x, y: `[B, C, H, W]`, floating point, values within a range of `data_range`.
@@ -172,22 +169,19 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     x, y = ctx.saved_tensors
     wanted = ctx.needs_input_grad
-    if transformed(*grads):
-        found = _reference_gradient(x, y, grads, ctx.numbers)
+    if torch.is_grad_enabled() or transformed(*grads):  # with create_graph this is differentiated in turn
+        found = gradients_by_torch(lambda x, y: _step_again(x, y, ctx.numbers), (x, y), wanted[:2], *grads)
     else:
         found = _gradient(x, y, *grads, *ctx.numbers, wanted[0], wanted[1])
     return *(g if want else None for g, want in zip(found, wanted, strict=False)), *(None,) * 7
 
 
-def _reference_gradient(x: Tensor, y: Tensor, grads: Sequence[Tensor], numbers: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """The same for gradients that only torch's operations can take."""
+def _step_again(x: Tensor, y: Tensor, numbers: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor]:
     window, sigma, padding, c2, down, right, replicate = numbers
+    term = reference_terms(x, y, window, sigma or None, padding, 1.0, c2)[1].mean(dim=(2, 3))
     mode = "replicate" if replicate else "constant"
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in (x, y)]
-        term = reference_terms(leaves[0], leaves[1], window, sigma or None, padding, 1.0, c2)[1].mean(dim=(2, 3))
-        pooled = [F.avg_pool2d(F.pad(leaf, [right, 0, down, 0], mode=mode), 2) for leaf in leaves]
-        return torch.autograd.grad([term, *pooled], leaves, grads)
+    half_x, half_y = (F.avg_pool2d(F.pad(image, [right, 0, down, 0], mode=mode), 2) for image in (x, y))
+    return term, half_x, half_y
 
 
 def _forward_gradient(
@@ -202,6 +196,4 @@ def _forward_gradient(
 
 
 _step = op("ssim_step", _forward, fake=_empty, setup_context=_save, backward=_backward)
-_gradient = op(
-    "ssim_step_backward", _forward_gradient, fake=empty_gradients, setup_context=keep_nothing, backward=refuse
-)  # fmt: skip
+_gradient = op("ssim_step_backward", _forward_gradient, fake=empty_gradients)

@@ -81,20 +81,26 @@ def _function(
 
 
 def gradients_by_torch(
-    reference: Callable[..., Tensor], inputs: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+    reference: Callable[..., Tensor | Sequence[Tensor]],
+    inputs: Sequence[Tensor],
+    needed: Sequence[bool],
+    *grads: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of `reference(*inputs)`, given that of its value: differentiable, and for many of those at once.
+    """The gradients of `reference(*inputs)`, given those of its values: differentiable, and for many of those at once.
 
     Args:
-        reference: in torch's functions.
+        reference: in torch's functions; one value or several.
         inputs: as they were saved for the backward pass; None stands for what was not given.
         needed: which of them want a gradient; the others get None.
-        grad: of the shape of the value; torch may have made it of a batch of gradients.
+        grads: one for each value, of its shape, or None where none came in; torch may have made it of a batch of
+            gradients.
     """
     with torch.enable_grad():
         # Views: an input given twice, or made of another one, would get what belongs to the other too.
         apart = [x.view_as(x) if need else x for x, need in zip(inputs, needed, strict=True)]
-        value = reference(*apart)
+        found = reference(*apart)
+    values = [found] if isinstance(found, Tensor) else found
+    pairs = [(v, grad) for v, grad in zip(values, grads, strict=True) if grad is not None and v.requires_grad]
     wanted = [x for x, need in zip(apart, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(value, wanted, grad, create_graph=True))
-    return tuple(next(found) if need else None for need in needed)
+    given = iter(torch.autograd.grad([v for v, _ in pairs], wanted, [g for _, g in pairs], create_graph=True))
+    return tuple(next(given) if need else None for need in needed)

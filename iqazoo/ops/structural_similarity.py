@@ -13,7 +13,7 @@ from torch import Tensor
 from iqazoo.errors import InputError
 from iqazoo.ops import windows
 from iqazoo.ops.backend import FLOATS, Backend, choose, dense, launch, module, transformed
-from iqazoo.ops.roads import op
+from iqazoo.ops.roads import gradients_by_torch, op
 from iqazoo.ops.windows import PADDINGS, Padding, output_size
 
 Reduction = Literal["image", "channel", "map"]
@@ -63,8 +63,8 @@ def ssim(
         contrast_structure = (2 cov + c2) / (var_x + var_y + c2)
         ssim = (2 mean_x mean_y + c1) / (mean_x^2 + mean_y^2 + c1) * contrast_structure
 
-    Differentiable once, in both images; a second derivative raises InputError, except with backend="torch". With
-    reduction "image" or "channel", one pass over the images computes value and gradient.
+    Differentiable in both images; a second derivative is taken through `reference_ssim`. With reduction "image" or
+    "channel", one pass over the images computes value and gradient.
 
     Args:
         x, y: `[B, C, H, W]`, floating point, values within a range of `data_range`.
@@ -311,40 +311,30 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_index: Tensor | None, grad_structure: Tensor | None) -> tuple[Tensor | None, ...]:
-    return *_any_gradient(ctx, grad_index, grad_structure, ctx.numbers, ctx.needs_input_grad), *(None,) * 8
+    incoming = grad_index, grad_structure
+    return *_any_gradient(ctx.saved_tensors, incoming, ctx.numbers, ctx.needs_input_grad), *(None,) * 8
 
 
 def _any_gradient(
-    ctx: Any, grad_index: Tensor | None, grad_structure: Tensor | None, numbers: tuple[Any, ...], wanted: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None]:
+    saved: Sequence[Tensor], incoming: Sequence[Tensor | None], numbers: tuple[Any, ...], wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
     """The gradients for x and y, where wanted."""
-    x, y, counted, counts = ctx.saved_tensors
-    given = [g for g in (grad_index, grad_structure) if g is not None]
+    x, y, counted, counts = saved
+    given = [g for g in incoming if g is not None]
     if not given:
         return None, None
-    if transformed(*given):
-        return _reference_gradient(x, y, counted, (grad_index, grad_structure), numbers, wanted)
+    if torch.is_grad_enabled() or transformed(*given):  # with create_graph this is differentiated in turn
+        return gradients_by_torch(lambda x, y: _values_again(x, y, counted, numbers), (x, y), wanted[:2], *incoming)
     absent = given[0].new_empty(0)
-    incoming = [absent if g is None else g for g in (grad_index, grad_structure)]
-    gradients = _gradient(x, y, counted, counts, *incoming, *numbers, wanted[0], wanted[1])
-    return gradients[0] if wanted[0] else None, gradients[1] if wanted[1] else None
+    filled = [absent if g is None else g for g in incoming]
+    gradients = _gradient(x, y, counted, counts, *filled, *numbers, wanted[0], wanted[1])
+    return tuple(g if want else None for g, want in zip(gradients, wanted, strict=False))
 
 
-def _reference_gradient(
-    x: Tensor, y: Tensor, counted: Tensor, incoming: Sequence[Tensor | None], numbers: tuple[Any, ...],
-    wanted: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """The same for gradients that only torch's operations can take."""
+def _values_again(x: Tensor, y: Tensor, counted: Tensor, numbers: tuple[Any, ...]) -> list[Tensor]:
     window, sigma, padding, c1, c2, reduction = numbers
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_(want) for t, want in zip((x, y), wanted, strict=False)]
-        terms = reference_terms(*windows.computed(*leaves), window, sigma or None, padding, c1, c2)
-        values = [_reduce(term, counted[:, None] > 0 if len(counted) else None, reduction) for term in terms]
-    pairs = [(value, grad) for value, grad in zip(values, incoming, strict=True) if grad is not None]
-    targets = [leaf for leaf in leaves if leaf.requires_grad]
-    found = iter(torch.autograd.grad([v for v, _ in pairs], targets, [g for _, g in pairs]))
-    first, second = (next(found) if leaf.requires_grad else None for leaf in leaves)
-    return first, second
+    terms = reference_terms(*windows.computed(x, y), window, sigma or None, padding, c1, c2)
+    return [_reduce(term, counted[:, None] > 0 if len(counted) else None, reduction) for term in terms]
 
 
 def _forward_gradient(
@@ -367,17 +357,6 @@ def empty_gradients(x: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 def empty_gradient(x: Tensor, wanted: bool) -> Tensor:
     """An uninitialised gradient for x, or nothing."""
     return torch.empty_like(x, memory_format=torch.contiguous_format) if wanted else x.new_empty(0)
-
-
-def keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """The context of an op whose backward is `refuse`."""
-
-
-def refuse(ctx: Any, *grads: Tensor | None) -> None:
-    """Instead of a second derivative."""
-    raise InputError(
-        'ssim has no second derivative by kernels; call iqazoo.ops.ssim or ssim_pyramid with backend="torch"'
-    )
 
 
 def _forward_value_and_gradient(
@@ -411,12 +390,8 @@ def _scale_gradient(ctx: Any, grad: Tensor | None, *unused: Tensor | None) -> tu
     *saved, for_x, for_y = ctx.saved_tensors
     wanted = ctx.needs_input_grad
     if torch.is_grad_enabled():  # with create_graph; what was saved would pass for a constant
-        return *_any_gradient(_Saved(saved), grad, None, ctx.numbers, wanted), *rest
+        return *_any_gradient(saved, (grad, None), ctx.numbers, wanted), *rest
     return *(_scaled(g, grad) if want else None for g, want in zip((for_x, for_y), wanted, strict=False)), *rest
-
-
-class _Saved(NamedTuple):
-    saved_tensors: Sequence[Tensor]
 
 
 def _scaled(gradient: Tensor, grad: Tensor) -> Tensor:
@@ -425,9 +400,7 @@ def _scaled(gradient: Tensor, grad: Tensor) -> Tensor:
 
 
 _values = op("ssim", _forward, fake=_empty, setup_context=_save, backward=_backward)
-_gradient = op(
-    "ssim_backward", _forward_gradient, fake=empty_gradients, setup_context=keep_nothing, backward=refuse
-)  # fmt: skip
+_gradient = op("ssim_backward", _forward_gradient, fake=empty_gradients)
 _value_and_gradient = op(
     "ssim_value_and_gradient",
     _forward_value_and_gradient,

@@ -104,3 +104,21 @@ def test_saturated_images_have_a_finite_gradient(name):
     found = create(name).loss(image, reference)
     (gradient,) = torch.autograd.grad(found, image)
     assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if registry.spec(name).differentiable])
+def test_the_gradient_can_be_differentiated(name):
+    metric = create(name).double()
+    image, reference = (picture(channels(name), 192, 200, seed).double() for seed in (0, 1))
+    direction = torch.randn(image.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def gradient(x, create_graph=False):
+        score = metric(x, reference) if metric.spec.takes_reference else metric(x)
+        return torch.autograd.grad(score.sum(), x, create_graph=create_graph)[0]
+
+    x = image.clone().requires_grad_()
+    (found,) = torch.autograd.grad((gradient(x, create_graph=True) * direction).sum(), x)
+    step = 1e-8  # fsim's gradient is that of one piece of many, whose borders lie close
+    near = [gradient((image + sign * step * direction).requires_grad_()) for sign in (1, -1)]
+    want = (near[0] - near[1]) / (2 * step)
+    assert (found - want).norm() <= 1e-2 * want.norm()

@@ -207,19 +207,17 @@ def test_backward_twice_gives_the_same_twice(backend):
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("options", [{}, {"parts": True}, {"reduction": "map"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"parts": True}, {"reduction": "map"}, {"masked": True}], ids=str)
 @pytest.mark.parametrize("backend", KERNELS)
-def test_a_second_derivative_is_refused(backend, options):
-    x, y = pair(1, 1, 9, 9, backend=backend)
-    x.requires_grad_()
-    value = ssim(x, y, window=5, backend=backend, **options)
-    value = value.ssim if options.get("parts") else value
-    (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
-    want = torch.autograd.grad(ssim(x, y, window=5, backend="torch", **options | {"parts": False}).sum(), x)[0]
-    torch.testing.assert_close(gradient.detach(), want)
-    with pytest.raises(InputError, match=r'no second derivative.*backend="torch"'):
-        gradient.square().sum().backward()
-    assert torch.autograd.gradgradcheck(lambda x: ssim(x, y, window=5, backend="torch"), x)
+def test_second_derivatives(backend, options):
+    x, y = (t.requires_grad_() for t in pair(1, 1, 9, 9, backend=backend))
+    mask = None
+    if options.get("masked"):
+        mask = torch.ones(1, 1, 9, 9, dtype=torch.bool, device=x.device)
+        mask[..., :2, :2] = False
+    options = {"window": 5, "mask": mask, "backend": backend} | {k: v for k, v in options.items() if k != "masked"}
+    assert torch.autograd.gradgradcheck(lambda *both: ssim(*both, **options), (x, y), fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: ssim(x, y.detach(), **options), x, fast_mode=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"reduction": "map"}], ids=str)
@@ -257,6 +255,14 @@ def test_the_pyramid_in_values_and_gradients(backend, size, border):
         weights = torch.arange(1.0, 7.0, device=x.device, dtype=x.dtype).view(3, 1, 2)
         results.append((terms.detach(), *torch.autograd.grad((weights * terms).sum(), (x, y))))
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("border", ["zeros", "replicate"])
+@pytest.mark.parametrize("backend", KERNELS)
+def test_second_derivatives_of_the_pyramid(backend, border):
+    both = [t.requires_grad_() for t in pair(1, 1, 11, 12, backend=backend)]
+    options = {"scales": 2, "window": 5, "border": border, "backend": backend}
+    assert torch.autograd.gradgradcheck(lambda *both: ssim_pyramid(*both, **options), both, fast_mode=True)
 
 
 def test_the_pyramid_halves_as_the_libraries_do():
