@@ -23,9 +23,10 @@ struct Taps {
 template <typename T>
 Taps<T> make_taps(int size, double sigma) {
   double weight[kLargestWindow], sum = 0;
+  const double nearest = size % 2 ? 0 : 0.5;  // of a pixel to the centre: its weight is 1, however small sigma is
   for (int k = 0; k < size; ++k) {
-    const double distance = (k - 0.5 * (size - 1)) / (sigma > 0 ? sigma : 1);
-    weight[k] = sigma > 0 ? std::exp(-0.5 * distance * distance) : 1;
+    const double distance = k - 0.5 * (size - 1);
+    weight[k] = sigma > 0 ? std::exp(-0.5 * (distance - nearest) * (distance + nearest) / sigma / sigma) : 1;
     sum += weight[k];
   }
   Taps<T> taps{};

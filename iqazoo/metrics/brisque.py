@@ -21,7 +21,7 @@ from iqazoo.metrics.natural_scenes import (
     symmetric_shape,
     to_scale,
 )
-from iqazoo.metrics.numerics import full_precision
+from iqazoo.metrics.numerics import FullPrecision, full_precision
 from iqazoo.metrics.resizing import resize
 
 SCALES = 2
@@ -66,7 +66,7 @@ def _features(contrast: Tensor, fit: Fit) -> Tensor:
     return torch.cat([own, products.flatten(1)], -1)
 
 
-class BRISQUE(nn.Module):
+class BRISQUE(FullPrecision):
     """Regression of opinion scores on `brisque_features` by support vectors: sum_i c_i exp(-g |v_i - x|^2) - r.
 
     x are the features, each times a factor plus an offset. Nobody but the authors has fitted this for their scale; so

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iqazoo.errors import WeightsError
 from iqazoo.metrics.color import Channels, check_channels, to_channels
@@ -23,7 +23,7 @@ from iqazoo.metrics.natural_scenes import (
     spreads,
     to_scale,
 )
-from iqazoo.metrics.numerics import full_precision, safe_sqrt
+from iqazoo.metrics.numerics import FullPrecision, full_precision, safe_sqrt
 from iqazoo.metrics.resizing import resize
 from iqazoo.metrics.scale_mixture import finite_covariance
 
@@ -108,7 +108,7 @@ def _features(contrast: Tensor) -> Tensor:
     return torch.cat([own, products.flatten(-2)], -1)
 
 
-class NIQE(nn.Module):
+class NIQE(FullPrecision):
     """`niqe` with a model of undistorted photographs: the one fitted here, until another is loaded.
 
     Raises:

@@ -10,11 +10,13 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from iqazoo.ops import Moments, windowed_moments
 from iqazoo.ops.backend import traced, transformed
 
 P = ParamSpec("P")
+HALF_TYPES = (torch.float16, torch.bfloat16)
 MOST_BYTES = 2**28
 """The constants that are kept hold no more memory than this together. MAD's for an image of 6 megapixels fit, and a
 folder of images that all differ in size does not fill the memory."""
@@ -35,8 +37,21 @@ def full_precision(score: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[
 
 
 def _promoted(value: Any) -> Any:
-    half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-    return value.float() if half else value
+    return value.float() if isinstance(value, Tensor) and value.dtype in HALF_TYPES else value
+
+
+class FullPrecision(nn.Module):
+    """A module whose numbers are those of a fitted model: in a half type they would be those of another one.
+
+    `half()` and the like leave them as they are; other types and devices are as always.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FullPrecision:
+        def precise(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return tensor.to(moved.device) if moved.dtype in HALF_TYPES else moved
+
+        return super()._apply(precise, recurse)
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
@@ -49,6 +64,17 @@ def safe_power(x: Tensor, exponent: float) -> Tensor:
     kept = ~(x <= 0)
     base = x.where(kept, 1)
     return (base.sqrt() if exponent == 0.5 else base**exponent).where(kept, 0)
+
+
+def exact_moments(x: Tensor, y: Tensor, *, window: int, sigma: float | None) -> Moments:
+    """`ops.windowed_moments`, computed in float64 and rounded to the type of the images.
+
+    For formulas in which flat windows count by themselves: their variances in float32, far from an image's mean as in
+    black bars, are 1e-8 of rounding.
+    """
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    moments = windowed_moments(x.double(), y.double(), window=window, sigma=sigma)
+    return Moments(*(moment.to(dtype) for moment in moments))
 
 
 def constant(like: Tensor, build: Callable[..., np.ndarray], *key: Any) -> Tensor:

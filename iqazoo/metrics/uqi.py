@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iqazoo import ops
-from iqazoo.metrics.numerics import full_precision
+from iqazoo.metrics.numerics import exact_moments, full_precision
 from iqazoo.ops.windows import check_window
 
 FLAT = 1e-7  # variances that one level of 8 bits in one pixel of a window exceeds, and rounding in float32 does not
@@ -56,10 +55,7 @@ def _index(image: Tensor, reference: Tensor, *options: Any) -> Tensor:
 
 
 def _index_of_channel(image: Tensor, reference: Tensor, window: int, sigma: float | None, stabilizer: float) -> Tensor:
-    # Rounded to float32, variances of flat windows far from an image's mean, as in black bars, would exceed FLAT.
-    exact = ops.windowed_moments(image.double(), reference.double(), window=window, sigma=sigma)
-    dtype = torch.promote_types(image.dtype, reference.dtype)
-    moments = ops.Moments(*(moment.to(dtype) for moment in exact))
+    moments = exact_moments(image, reference, window=window, sigma=sigma)
     product, squares = moments.mean_x * moments.mean_y, moments.mean_x.square() + moments.mean_y.square()
     variances = moments.var_x + moments.var_y
     if stabilizer > 0:

@@ -2,14 +2,12 @@
 Transactions on Image Processing 15(2), 2006, in the multi-scale pixel form that its authors published."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqazoo import ops
 from iqazoo.errors import InputError
 from iqazoo.metrics.color import Channels, check_channels, to_channels
-from iqazoo.metrics.numerics import full_precision
-from iqazoo.ops.windows import taps
+from iqazoo.metrics.numerics import exact_moments, full_precision
 
 WINDOWS = (17, 9, 5, 3)  # of the scales, from the finest on; Gaussian, with a standard deviation of a fifth
 NOISE = 2.0  # variance of the noise of vision, for images in [0, 255]
@@ -38,8 +36,8 @@ def vifp(image: Tensor, reference: Tensor, *, channels: Channels = "y", noise: f
     kept, held = x.new_zeros(()), x.new_zeros(())
     alone = x.new_zeros(())
     for scale, window in enumerate(WINDOWS):
-        if scale > 0:
-            x, y = _halve(x, window), _halve(y, window)
+        if scale > 0:  # smoothed, every second pixel of what lies inside
+            x, y = ops.windowed_moments(x, y, window=window, sigma=window / 5, stride=2)[:2]
         found = _information(x, y, window, noise / 255**2)
         kept, held, alone = kept + found[0], held + found[1], found[2]
     flat = held < TINY  # [B, C]; a NaN is not
@@ -48,7 +46,7 @@ def vifp(image: Tensor, reference: Tensor, *, channels: Channels = "y", noise: f
 
 def _information(x: Tensor, y: Tensor, window: int, noise: float) -> tuple[Tensor, Tensor, Tensor]:
     """What the image keeps, what the reference holds, and what the image holds, `[B, C]` each."""
-    moments = ops.windowed_moments(x, y, window=window, sigma=window / 5)
+    moments = exact_moments(x, y, window=window, sigma=window / 5)
     var_x, var_y = moments.var_x, moments.var_y
     flat = var_y <= FLAT  # a NaN is not
     # A negative one counts as noise alone; of a flat window it would be rounding over rounding.
@@ -57,14 +55,6 @@ def _information(x: Tensor, y: Tensor, window: int, noise: float) -> tuple[Tenso
     signal = var_y.masked_fill(flat, 0)  # what cannot be kept is not held: identical images score 1
     kept = torch.log1p(gain.square() * signal / (distortion + noise)).sum((2, 3))
     return kept, torch.log1p(signal / noise).sum((2, 3)), torch.log1p(var_x / noise).sum((2, 3))
-
-
-def _halve(planes: Tensor, window: int) -> Tensor:
-    """Smoothed, every second pixel of what lies inside: `[B, C, H, W]` -> `[B, C, H', W']`."""
-    weights = planes.new_tensor(taps(window, window / 5)).view(1, 1, 1, -1)
-    rows = F.conv2d(planes.flatten(0, 1)[:, None], weights, stride=(1, 2))
-    both = F.conv2d(rows, weights.transpose(2, 3), stride=(2, 1))
-    return both.view(*planes.shape[:2], *both.shape[2:])
 
 
 class VIFP(nn.Module):

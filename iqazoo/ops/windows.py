@@ -72,7 +72,9 @@ def taps(window: int, sigma: float | None) -> tuple[float, ...]:
     """The one-dimensional window, with sum 1: a Gaussian, or all alike where sigma is None."""
     if sigma is None:
         return (1 / window,) * window
-    weights = [math.exp(-0.5 * ((i - (window - 1) / 2) / sigma) ** 2) for i in range(window)]
+    distances = [i - (window - 1) / 2 for i in range(window)]
+    nearest = min(map(abs, distances))  # its weight is 1, however small sigma is
+    weights = [math.exp(-0.5 * (d - nearest) * (d + nearest) / sigma / sigma) for d in distances]
     return tuple(w / math.fsum(weights) for w in weights)
 
 

@@ -105,8 +105,6 @@ def _decode(pair: Pair, background: str | None) -> _Job:
         reference = None if pair.reference is None else decode(pair.reference, background=background)
     except Exception as error:  # whatever a broken file provokes, it is this row's alone
         return _Job(pair, error=str(error))
-    if reference is not None and len(image) != len(reference):  # one gray, one RGB: the same picture in gray
-        image, reference = image.expand(3, -1, -1), reference.expand(3, -1, -1)
     return _Job(pair, image, reference)
 
 
@@ -151,7 +149,8 @@ def _stack(tensors: list[Tensor | None], device: torch.device | str) -> Tensor |
 
 def _apply(metric: Metric, images: Tensor | None, references: Tensor | None) -> list[float]:
     given = [images, references] if metric.spec.takes_reference else [images]
-    if 1 not in metric.spec.channels:
+    kinds = {t.shape[1] for t in given if t is not None}
+    if len(kinds) > 1 or 1 not in metric.spec.channels:  # a gray image beside one in colour is the same in three channels
         given = [None if t is None else t.expand(-1, 3, -1, -1) for t in given]
     with torch.inference_mode():
         return metric(*given).tolist()

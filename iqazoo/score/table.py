@@ -7,7 +7,7 @@ import io
 import json
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,10 @@ def to_json(records: Sequence[dict[str, Any]]) -> str:
 FORMATS: dict[str, Callable[[Sequence[dict[str, Any]]], str]] = {"csv": to_csv, "json": to_json}
 
 
-def check_output(path: Path) -> None:
-    """Raise InputError unless `write` could write to `path`; call it before hours of scoring."""
-    if path.suffix.removeprefix(".") not in FORMATS:
-        raise InputError(f"the output file must end in {' or '.join('.' + f for f in FORMATS)}; got {path}")
+def check_output(path: Path, formats: Collection[str] = FORMATS.keys()) -> None:
+    """Raise InputError unless a file of one of the formats could be written to `path`; call it before hours of work."""
+    if path.suffix.removeprefix(".") not in formats:
+        raise InputError(f"the output file must end in {' or '.join('.' + f for f in formats)}; got {path}")
     if not path.parent.is_dir() or path.is_dir():
         raise InputError(f"the output must be a file in an existing folder; got {path}")
     try:

@@ -1,4 +1,5 @@
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from iqazoo.metrics import numerics
-from iqazoo.metrics.numerics import constant, full_precision, safe_power, safe_sqrt
+from iqazoo.metrics.numerics import FullPrecision, constant, full_precision, safe_power, safe_sqrt
 
 
 @pytest.mark.parametrize("exponent", [0.25, 0.5, 0.9])
@@ -43,9 +44,32 @@ def test_a_score_is_computed_in_full_precision():
     assert score(torch.rand(2, 2).double(), torch.rand(2, 2).double()).dtype == torch.float64
 
 
+class Model(FullPrecision):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("covariance", torch.tensor([0.1]))
+        self.inner = torch.nn.Linear(1, 1)
+
+
+def test_a_fitted_model_is_not_rounded_to_half_types():
+    model = Model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for change in (lambda: model.half(), lambda: model.to(torch.bfloat16), lambda: model.to(dtype=torch.half)):
+        change()
+        for name, value in model.state_dict().items():
+            assert value.dtype == torch.float32
+            assert torch.equal(value, before[name])
+    assert all(value.dtype == torch.float64 for value in model.double().state_dict().values())
+    assert model.half().covariance.dtype == torch.float64
+    assert model.to("meta").covariance.is_meta
+
+
 def counted(side):
     counted.calls += 1
     return np.arange(float(side))
+
+
+counted.calls = 0
 
 
 def test_a_constant_is_built_once_for_each_type():
@@ -102,10 +126,19 @@ def test_constants_fill_no_more_than_their_share_of_memory(empty, monkeypatch):
     assert counted.calls == 5
 
 
-def test_threads_may_share_constants(empty, monkeypatch):
+@pytest.fixture
+def threads_in_turns():
+    """Each gets the interpreter for a moment only, so that they meet in the middle of things."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_threads_may_share_constants(empty, monkeypatch, threads_in_turns):
     monkeypatch.setattr(numerics, "MOST_BYTES", 100)
     like = torch.empty(1)
-    sides = [side % 9 for side in range(2000)]
+    sides = [side % 9 for side in range(10000)]
     with ThreadPoolExecutor(8) as pool:
         assert [len(c) for c in pool.map(lambda side: constant(like, counted, side), sides)] == sides
     assert sum(tensor.nbytes for tensor in empty.values()) <= 100

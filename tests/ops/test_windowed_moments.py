@@ -34,7 +34,7 @@ def slow_moments(x, y, window, sigma, stride):
     return found
 
 
-@pytest.mark.parametrize(("window", "sigma"), [(11, 1.5), (7, None), (1, None), (8, None), (2, 0.7)])
+@pytest.mark.parametrize(("window", "sigma"), [(11, 1.5), (7, None), (1, None), (8, None), (2, 0.7), (4, 0.01)])
 @pytest.mark.parametrize("padding", PADS)
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -50,6 +50,12 @@ def test_equals_the_definition_at_every_window(backend, window, sigma, padding, 
         expected = slow_moments(*wide, window, sigma, stride)
         for got, want in zip(found, expected, strict=True):
             np.testing.assert_allclose(got[b, 0].cpu().numpy(), want, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("window", "central"), [(1, [1]), (4, [0, 0.5, 0.5, 0]), (5, [0, 0, 1, 0, 0])])
+@pytest.mark.parametrize("sigma", [0.01, 1e-320])
+def test_the_narrowest_gaussian_is_the_central_pixels(window, central, sigma):
+    assert list(taps(window, sigma)) == central
 
 
 @pytest.mark.parametrize("level", [0.0, 0.7, 255.0, -1e4])

@@ -102,12 +102,13 @@ def test_gray_meets_rgb_and_metrics_that_take_rgb_only(folders):
 
     spec = MetricSpec(name="red", network=Red, kind="NR", lower_is_better=True)
     save(folders / "image" / "0.png", (20, 16), mode="L")
-    metrics = {"psnr": create("psnr"), "red": Metric(spec, Red())}
+    metrics = {"psnr": create("psnr"), "red": Metric(spec, Red()), "tv": create("tv")}
     row = next(score_pairs(pairs_of(folders), metrics))
     assert row.error == ""
     gray, rgb = decode(row.image)[None], decode(row.reference)[None]
     assert row.scores["psnr"] == pytest.approx(metrics["psnr"](gray.expand_as(rgb), rgb).item())
     assert row.scores["red"] == pytest.approx(gray.mean().item())
+    assert row.scores["tv"] == pytest.approx(metrics["tv"](gray).item())  # a reference that it does not take is no matter
 
 
 def test_transparent_images_need_a_background(folders):
