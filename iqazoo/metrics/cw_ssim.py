@@ -67,14 +67,14 @@ def _bands(planes: Tensor, levels: int, orientations: int) -> Tensor:
     """The coarsest level of Portilla and Simoncelli's pyramid: `[B, C, H, W]` -> complex `[B, C, O, h, w]`."""
     height, width = planes.shape[2:]
     rows, columns = _kept(height, levels), _kept(width, levels)
-    positive = columns[columns >= 0]
+    count = (len(columns) + 1) // 2  # of those that are not negative, which come first
     # The mean passes no band, but its rounding would.
     centred = planes - planes.mean((2, 3), keepdim=True)
-    half = torch.fft.fft(torch.fft.rfft(centred)[..., : len(positive) + 1], dim=2)
+    half = torch.fft.fft(torch.fft.rfft(centred)[..., : count + 1], dim=2)
     upper, lower = (half[:, :, torch.from_numpy(np.mod(sign * rows, height)).to(half.device)] for sign in (1, -1))
-    negative = -columns[columns < 0]  # from the greatest on
+    negative = -columns[count:]  # from the greatest on
     mirrored = lower[..., torch.from_numpy(negative).to(half.device)].conj()
-    spectrum = torch.cat([upper[..., : len(positive)], mirrored], dim=3)[:, :, None]
+    spectrum = torch.cat([upper[..., :count], mirrored], dim=3)[:, :, None]
     return torch.fft.ifft2(spectrum * constant(planes, _masks, height, width, levels, orientations))
 
 

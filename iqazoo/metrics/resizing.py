@@ -34,5 +34,6 @@ def _weights(old: int, new: int, scale: float) -> np.ndarray:
     mirrored = np.mod(pixels, 2 * old).astype(int)
     mirrored = np.where(mirrored < old, mirrored, 2 * old - 1 - mirrored)
     weights = np.zeros((new, old))
-    np.add.at(weights, (np.arange(new)[:, None], mirrored), taps)
+    for pixel, tap in zip(mirrored.T, taps.T, strict=True):  # np.add.at would do, but torch.compile does not know it
+        weights[np.arange(new), pixel] += tap
     return weights

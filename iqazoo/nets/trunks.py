@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from iqazoo.ops.backend import transformed
+
 
 class Trunk(nn.Module):
     """Layers in a row, of which some are tapped.
@@ -33,7 +35,8 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """`[B, 3, H, W]` -> one `[B, C_i, H_i, W_i]` for each tap."""
-        if x.is_cpu and x.dtype == torch.float32 and x.shape[-2] * x.shape[-1] >= self.last_from:
+        large = x.shape[-2] * x.shape[-1] >= self.last_from
+        if large and x.is_cpu and x.dtype == torch.float32 and not transformed(x):  # vmap knows no such format
             x = x.contiguous(memory_format=torch.channels_last)
         tapped = []
         for index, layer in enumerate(self.features):

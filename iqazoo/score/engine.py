@@ -150,7 +150,7 @@ def _stack(tensors: list[Tensor | None], device: torch.device | str) -> Tensor |
 def _apply(metric: Metric, images: Tensor | None, references: Tensor | None) -> list[float]:
     given = [images, references] if metric.spec.takes_reference else [images]
     kinds = {t.shape[1] for t in given if t is not None}
-    if len(kinds) > 1 or 1 not in metric.spec.channels:  # a gray image beside one in colour is the same in three channels
+    if len(kinds) > 1 or 1 not in metric.spec.channels:  # gray beside colour is three channels alike
         given = [None if t is None else t.expand(-1, 3, -1, -1) for t in given]
     with torch.inference_mode():
         return metric(*given).tolist()

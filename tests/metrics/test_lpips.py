@@ -74,6 +74,13 @@ def test_a_pair_takes_one_trunk_pass_unless_only_one_needs_a_gradient(golden, mo
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
+def test_vmap_gives_the_scores_of_a_batch(golden, trunk):
+    metric, (x, y) = golden(trunk), torch.rand(2, 2, 3, 64, 64)
+    found = torch.func.vmap(lambda a, b: metric(a[None], b[None])[0])(x, y)
+    torch.testing.assert_close(found, metric(x, y), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
 def test_identical_images_score_zero_with_a_finite_gradient(golden, trunk):
     reference = torch.rand(1, 3, 64, 64)
     image = reference.clone().requires_grad_()

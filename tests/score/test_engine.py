@@ -108,7 +108,7 @@ def test_gray_meets_rgb_and_metrics_that_take_rgb_only(folders):
     gray, rgb = decode(row.image)[None], decode(row.reference)[None]
     assert row.scores["psnr"] == pytest.approx(metrics["psnr"](gray.expand_as(rgb), rgb).item())
     assert row.scores["red"] == pytest.approx(gray.mean().item())
-    assert row.scores["tv"] == pytest.approx(metrics["tv"](gray).item())  # a reference that it does not take is no matter
+    assert row.scores["tv"] == pytest.approx(metrics["tv"](gray).item())  # whatever lies beside it
 
 
 def test_transparent_images_need_a_background(folders):
