@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import tyro
@@ -32,12 +34,13 @@ def run(
     """
     from iqazoo import testing
 
-    outcomes = []
-    for outcome in testing.run_all(registry.spec(name), weights=None if weights == "none" else weights, only=only):
-        outcomes.append(outcome)
-        if format == "table":  # as they come: all of them take a minute
-            line = f"{outcome.result:7} {outcome.check:26} {outcome.seconds:6.2f} s  {outcome.cause}"
-            print(line.rstrip(), flush=True)
+    spec, stdout, outcomes = registry.spec(name), sys.stdout, []
+    with redirect_stdout(sys.stderr):  # what a network prints is no data
+        for outcome in testing.run_all(spec, weights=None if weights == "none" else weights, only=only):
+            outcomes.append(outcome)
+            if format == "table":  # as they come: all of them take a minute
+                line = f"{outcome.result:7} {outcome.check:26} {outcome.seconds:6.2f} s  {outcome.cause}"
+                print(line.rstrip(), flush=True, file=stdout)
     if format != "table":
         show([dataclasses.asdict(outcome) for outcome in outcomes], format)
     counts = Counter(outcome.result for outcome in outcomes)

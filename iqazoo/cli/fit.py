@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from iqazoo.cli.output import say
+from iqazoo.score import table
 
 
 def run(
@@ -30,6 +31,7 @@ def run(
         sharpness: blocks count that exceed this share of the sharpness of the sharpest block of their photograph.
         channels: the luma of colour photographs, as the metric takes it.
     """
+    table.check_output(out, ["safetensors"])
     from iqazoo import factory, pairing, state_dict
     from iqazoo.images import decode
     from iqazoo.metrics.niqe_fit import fit

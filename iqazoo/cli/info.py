@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +45,8 @@ def run(
     facts["source"] = f"{entry.distribution} {entry.version}"
     facts["agreement"] = _agreement(spec) if entry.is_core else ()
     if time:
-        facts["time"] = tuple(_times(spec))
+        with redirect_stdout(sys.stderr):  # what a network prints is no data
+            facts["time"] = tuple(_times(spec))
     show([{"field": key, "value": value} for key, value in facts.items()] if format == "table" else [facts], format)
     return 0
 
@@ -73,9 +76,9 @@ def _times(spec: MetricSpec) -> list[str]:
 
     import torch
 
-    from iqazoo.factory import create
+    from iqazoo.factory import create_from
 
-    metric = create(spec.name, weights=None)
+    metric = create_from(spec, weights=None)
     lines, expected = [], 0.0
     for height, width in SIZES:
         if min(height, width) < getattr(metric.network, "min_size", spec.min_size) or expected > TOO_LONG:

@@ -8,6 +8,7 @@ import os
 import sys
 import typing
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,8 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     from iqazoo.train.start import bapps_trainer
 
     try:
-        trainer = bapps_trainer(config, options)
-        finished = trainer.fit()
+        with redirect_stdout(sys.stderr):  # what a network prints is no data
+            trainer = bapps_trainer(config, options)
+            finished = trainer.fit()
         if trainer.processes.first:
             _tell(config, finished, trainer.at.best)
     finally:
@@ -92,7 +94,10 @@ def _net_class(spec: MetricSpec) -> Any:
     from iqazoo.factory import network_class, network_options
 
     target: Any = network_class(spec)
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except Exception:  # some name is imported for type checkers only: the defaults have types too
+        hints = {}
     fields = []
     for name, default in network_options(spec).items():
         hint = hints.get(name, type(default))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import time
@@ -73,7 +74,8 @@ class BaseTrainer(ABC):
         self.ema = optimization.MovingAverage(objective, config.ema) if config.ema else None
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.frozen = [m for m in objective.modules() if _is_frozen(m)]
-        self.model = self._wrapped()
+        if config.compile:
+            objective.compile()  # in place: the names in a checkpoint stay
         self.inputs: tuple[Tensor, ...] = ()
         self.paths: list[str] = []
         self.outputs = torch.empty(0, self.columns)
@@ -145,12 +147,12 @@ class BaseTrainer(ABC):
         """
         for parameter in self.trained:  # as optimizer.zero_grad, which asks a profiler first
             parameter.grad = None
-        parts, shares = self.config.accumulate, []
+        model, parts, shares = self.model, self.config.accumulate, []
         chunks = zip(*(t.chunk(parts) for t in self.inputs), strict=True) if parts > 1 else (self.inputs,)
         for part, inputs in enumerate(chunks):
             with self._synchronized(part == parts - 1):
                 with self.autocast():
-                    result = self.model(*inputs)
+                    result = model(*inputs)
                 (result.loss / parts if parts > 1 else result.loss).backward()  # a division by 1 takes its time
             shares.append((result.loss.detach(), result.agreement))
         parameters = [p for p in self.trained if p.grad is not None]
@@ -346,13 +348,29 @@ class BaseTrainer(ABC):
         size, rank = len(self.train_data), self.processes.rank
         return order.batches(size, config.batch_size, seed=config.seed, epoch=epoch, rank=rank, processes=count)
 
-    def _wrapped(self) -> nn.Module:
-        if self.config.compile:
-            self.objective.compile()  # in place: the names in a checkpoint stay
+    @functools.cached_property
+    def model(self) -> nn.Module:
+        """What a step calls; several processes make it in their first step, from the batch that was fed."""
         if self.processes.count == 1:
             return self.objective
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.objective, device_ids=devices)
+        return DistributedDataParallel(self.objective, device_ids=devices, find_unused_parameters=self._leaves_out())
+
+    def _leaves_out(self) -> bool:
+        """Whether the loss uses some parameters only, in any process, for a few samples of the batch in eval mode.
+
+        DistributedDataParallel waits for the gradients of the others unless it looks for them, which slows every step.
+        """
+        parameters = [p for p in self.objective.parameters() if p.requires_grad]
+        states = rng.states(self.device)
+        self.objective.eval()  # a normalisation must not learn twice from a batch
+        # Not by a call of the objective, which --compile would compile for this.
+        loss = self.objective.forward(*(t[: self.smallest_part] for t in self.inputs)).loss
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        self.train_mode()
+        rng.restore(states, self.device)
+        left_out = torch.tensor(float(any(gradient is None for gradient in found)))
+        return self.processes.sum(left_out).item() > 0
 
     def _synchronized(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients travel between processes with the last part of a batch only."""

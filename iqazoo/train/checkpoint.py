@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,20 @@ def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     Raises:
         CheckpointError: it cannot be read.
     """
-    try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    state = read_state(path)
+    with _readable(path):
         parts = {file.stem: safetensors.torch.load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    except Exception as error:  # a damaged file makes safetensors raise its own kinds
-        raise CheckpointError(
-            f"{path} is no readable checkpoint: {type(error).__name__}: {error}. Give another one of the run"
-        ) from error
     return parts, state
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state of a checkpoint without its tensors.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    with _readable(path):
+        return json.loads((path / "state.json").read_text(encoding="utf-8"))
 
 
 def steps(folder: Path) -> dict[int, Path]:
@@ -95,6 +102,17 @@ def _named(folder: Path) -> list[tuple[tuple[int, int], Path]]:
     """All checkpoints by their step and their number among those of that step, from 1; oldest first."""
     named = ((NAME.fullmatch(path.name), path) for path in folder.glob(f"{PREFIX}*"))
     return sorted(((int(match[1]), int(match[2] or 1)), path) for match, path in named if match)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say which checkpoint it was that the block could not read."""
+    try:
+        yield
+    except Exception as error:  # a damaged file makes safetensors raise its own kinds
+        raise CheckpointError(
+            f"{path} is no readable checkpoint: {type(error).__name__}: {error}. Give another one of the run"
+        ) from error
 
 
 def _serialised(tensors: Mapping[str, Tensor]) -> bytes:

@@ -45,7 +45,7 @@ def bapps_trainer(config: TrainConfig, options: Mapping[str, Any] | None = None)
     rng.seed_all(config.seed)
     given = dict(options or {})
     if before is not None and _file(config) is not None:  # it may be gone by now, but its options are kept
-        given = {**checkpoint.read(before)[1]["options"], **given}
+        given = {**checkpoint.read_state(before)["options"], **given}
     # Cached features are those of the trunk as it was filled, before a checkpoint is read.
     network, own = prepared_network(spec, given, config, restart=before is None or config.cache_features)
     least = getattr(network, "min_size", spec.min_size)

@@ -7,6 +7,7 @@ from wrong_metrics import Saturating, spec_of
 
 from iqazoo import registry
 from iqazoo.cli import main
+from iqazoo.metrics.psnr import PSNR
 
 
 def test_each_check_is_a_line_on_stdout(capsys):
@@ -27,6 +28,15 @@ def test_a_failure_is_told_and_gives_exit_code_1(capsys, monkeypatch):
     assert failed["result"] == "failed"
     assert failed["cause"].startswith("scores must get worse as jpeg grows")
     assert "1 passed, 1 failed" in shown.err
+
+
+def test_what_a_network_prints_is_no_data(capsys, monkeypatch):
+    monkeypatch.setattr(PSNR, "forward", lambda *given, before=PSNR.forward: (print("hello"), before(*given))[1])
+    for format in ("table", "json"):
+        assert main(["check", "psnr", "--only", "check_output", "--format", format]) == 0
+        shown = capsys.readouterr()
+        assert "hello" not in shown.out
+        assert "hello" in shown.err
 
 
 @pytest.mark.parametrize(

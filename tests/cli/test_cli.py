@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from plugin_maker import GOOD, declare
 
 from iqazoo import registry
 from iqazoo.cli import main
@@ -78,6 +79,24 @@ def test_info_tells_of_other_libraries_and_of_time(run):
     assert all(float(line.split()[-2]) > 0 for line in times)
     assert where.startswith("on cpu, ")
     assert "time" not in json.loads(run("info", "gmsd", "--format", "json")[1])[0]
+
+
+def test_time_of_one_of_two_metrics_of_a_name(run, tmp_path, monkeypatch):
+    for project in ("iqazoo-one", "iqazoo-two"):
+        declare(tmp_path, project, {"twice": f"{project.replace('-', '_')}:SPEC"})
+        code = GOOD.format(name="twice", project=project).replace("return", "print('hello from a network'); return")
+        (tmp_path / f"{project.replace('-', '_')}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.refresh()
+    try:
+        code, out, err = run("info", "twice@iqazoo-one", "--time", "--format", "json")
+    finally:
+        monkeypatch.undo()
+        registry.refresh()
+    (facts,) = json.loads(out)
+    assert code == 0
+    assert facts["time"][0].startswith("256 x 256: ")
+    assert "hello from a network" in err
 
 
 def test_score_prints_and_writes(run, folders):

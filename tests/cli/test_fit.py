@@ -68,6 +68,14 @@ def test_what_cannot_be_fitted_is_said(photographs, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_a_photograph_is_read(tmp_path, capsys):
+    for out in (tmp_path / "own.pth", tmp_path / "none" / "own.safetensors", tmp_path):
+        assert main(["fit", "niqe", "--images", str(tmp_path / "absent"), "-o", str(out)]) == 2
+        told = capsys.readouterr().err
+        assert "the output" in told
+        assert str(out) in told
+
+
 def test_scores_of_published_files(tmp_path, capsys):
     (tmp_path / "allmodel").write_text(
         "svm_type epsilon_svr\nkernel_type rbf\ngamma 0.05\nnr_class 2\ntotal_sv 1\nrho -3\nSV\n0 1:0.5\n"

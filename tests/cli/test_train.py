@@ -11,6 +11,8 @@ import torch
 import iqazoo
 from iqazoo import registry
 from iqazoo.cli import main
+from iqazoo.cli.train import parse
+from iqazoo.factory import network_class
 from iqazoo.train import checkpoint
 
 PLUGIN = Path(__file__).parents[2] / "demo" / "tiny_metric" / "tiny_metric.py"
@@ -56,6 +58,24 @@ def test_a_plugin_without_code_for_it_is_trained_and_used_as_told(train, tmp_pat
     assert metric(*images).shape == (2,)
     assert (tmp_path / "runs" / "tiny" / "log.jsonl").is_file()
     assert list((tmp_path / "runs" / "tiny" / "images").iterdir())
+
+
+def test_what_a_network_prints_is_no_data(train, monkeypatch):
+    network = network_class(registry.spec("tiny"))
+    monkeypatch.setattr(
+        network, "features", lambda *given, before=network.features: (print("hello"), before(*given))[1]
+    )
+    code, out, err = train("bapps", *SMALL)
+    assert (code, out) == (0, 'iqazoo.create("tiny", weights="runs/tiny/best.safetensors")\n')
+    assert "hello" in err
+
+
+def test_options_of_a_network_whose_hints_are_for_type_checkers():
+    class Hinted(judging.Tiny):
+        def __init__(self, width: int = 4, shape: "Missing | None" = None) -> None:  # noqa: F821
+            super().__init__(width)
+
+    assert parse(judging.spec(Hinted), ["tiny", "--data", "x", "--net.width", "5"])[1] == {"width": 5}
 
 
 def test_a_run_is_never_begun_over_another(train, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from run_records import check_same_run
-from two_processes import twenty_steps
+from two_processes import Idle, twenty_steps
 
 from iqazoo.errors import InputError
 from iqazoo.train import distributed
@@ -44,26 +44,31 @@ def run_two(folder, *what):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("accumulate", "loss"), [("1", "auto"), ("2", "bce")])
-def test_twenty_steps_of_two_processes_are_those_of_one(tmp_path, accumulate, loss):
+@pytest.mark.parametrize(
+    ("accumulate", "loss", "network"),
+    [("1", "auto", judging.Tiny), ("2", "bce", judging.Tiny), ("1", "auto", Idle), ("2", "bce", Idle)],
+)
+def test_twenty_steps_of_two_processes_are_those_of_one(tmp_path, accumulate, loss, network):
     two, one = tmp_path / "two", tmp_path / "one"
     two.mkdir()
     one.mkdir()
-    run_two(two, "steps", accumulate, loss)
-    twenty_steps(one, judging.ALONE, loss=loss)
+    run_two(two, "steps", accumulate, loss, network.__name__)
+    twenty_steps(one, judging.ALONE, network, loss=loss)
     expected = safetensors.torch.load_file(one / "0.safetensors")
     for rank in "01":
         found = safetensors.torch.load_file(two / f"{rank}.safetensors")
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
         result, wanted = (json.loads((f / n).read_text()) for f, n in ((two, f"{rank}.json"), (one, "0.json")))
         assert result == pytest.approx(wanted, rel=1e-5)  # nine samples over two processes: each counted once
-    start = judging.objective().state_dict()
+    start = judging.objective(network).state_dict()
     assert not torch.allclose(expected["network.trunk.weight"], start["network.trunk.weight"], rtol=1e-3)
+    assert all(torch.equal(t, start[name]) for name, t in expected.items() if "idle" in name)
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_resume_bit_for_bit(tmp_path):
-    logs = run_two(tmp_path, "resume")
+@pytest.mark.parametrize("network", ["Dropped", "Idle", "Normalized"])
+def test_two_processes_stop_together_and_resume_bit_for_bit(tmp_path, network):
+    logs = run_two(tmp_path, "resume", network)
     check_same_run(tmp_path / "stopped", tmp_path / "straight")
     check_same_run(tmp_path / "killed", tmp_path / "straight")
     assert logs[0].count("epoch 1:") == 3

@@ -3,6 +3,7 @@ import hashlib
 
 import judging
 import pytest
+import safetensors.torch
 import torch
 from run_records import check_same_run
 
@@ -116,7 +117,10 @@ def test_a_run_from_a_file_keeps_its_options(tmp_path, start, monkeypatch):
     made.stop.received = True
     assert not made.fit()
     path.unlink()
+    read, load_file = [], safetensors.torch.load_file
+    monkeypatch.setattr(safetensors.torch, "load_file", lambda file: (read.append(file.name), load_file(file))[1])
     assert bapps_trainer(judging.config(tmp_path, resume=True, **facts)).fit()
+    assert read == ["model.safetensors", "optimizer.safetensors", "rng.safetensors"], "each of them once"
     exported = state_dict.read_metadata(tmp_path / "run" / "best.safetensors")
     assert exported is not None
     assert exported.options == {"width": 6}
