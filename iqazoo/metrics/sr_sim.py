@@ -16,6 +16,9 @@ from iqazoo.metrics.resizing import resize
 C1, C2, ALPHA = 0.40, 225.0, 0.50  # for images in [0, 255]
 SCALE = 0.25  # of the image in which saliency is found
 SIDE, SIGMA = 10, 3.8  # of the window that smooths it
+# Added to amplitudes, which of 8-bit levels are thousands of times that: the spectrum of a flat image is rounding, and
+# without it one of 1e-10 would be as salient as any. Scores of photographs move by less than 1e-7.
+FAINT = 1e-3
 
 
 @full_precision
@@ -51,8 +54,8 @@ def _saliency(luma: Tensor) -> Tensor:
     """What the logarithmic spectrum has beyond its local mean, `[B, 1, H, W]` stretched to [0, 1]."""
     small = resize(luma, [math.ceil(side * SCALE) for side in luma.shape[2:]], [SCALE] * 2)
     spectrum = torch.fft.fft2(small)
-    # |z| without a gradient that is infinite at 0. The logarithm of the smallest is that of rounding.
-    size = safe_sqrt(spectrum.real.square() + spectrum.imag.square()) + torch.finfo(luma.dtype).eps
+    # |z| without a gradient that is infinite at 0.
+    size = safe_sqrt(spectrum.real.square() + spectrum.imag.square()) + FAINT
     mean = F.avg_pool2d(F.pad(size.log(), [1] * 4, mode="replicate"), 3, stride=1)
     residual = torch.fft.ifft2(spectrum * torch.exp(-mean))  # |spectrum| = size, so this has its phase
     found = residual.real.square() + residual.imag.square()

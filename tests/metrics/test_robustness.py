@@ -106,6 +106,16 @@ def test_saturated_images_have_a_finite_gradient(name):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", COMPARING)
+def test_a_flat_image_has_a_gradient_of_bounded_size(name, dtype):
+    """Rounding over rounding would be millions."""
+    reference = picture(channels(name), 192, 200).to(dtype)
+    image = torch.full_like(reference, 0.5).requires_grad_()
+    (gradient,) = torch.autograd.grad(create(name).to(dtype)(image, reference).sum(), image)
+    assert gradient.norm() < 500
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if registry.spec(name).differentiable])
 def test_the_gradient_can_be_differentiated(name):
     metric = create(name).double()
