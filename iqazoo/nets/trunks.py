@@ -29,6 +29,8 @@ class Trunk(nn.Module):
     ) -> None:
         super().__init__()
         self.features = nn.Sequential(*layers[: taps[-1] + 1])
+        if last_from == 0:  # for weights as well: a convolution would copy them in each call, of VGG 59 MB
+            self.features.to(memory_format=torch.channels_last)
         self.taps = frozenset(taps)
         self.channels = tuple(channels)
         self.last_from = last_from

@@ -40,8 +40,18 @@ def test_large_images_are_computed_with_the_channels_last_and_come_out_the_same(
     with torch.no_grad():
         tapped = trunk(image)
         trunk.last_from = side * side + 1
-        usual = trunk(image)
+        usual = trunk.to(memory_format=torch.contiguous_format)(image)
     for found, wanted in zip(tapped, usual, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert wanted.is_contiguous()
+
+
+@pytest.mark.parametrize("name", ["vgg", "squeeze"])
+def test_weights_lie_as_they_are_taken_also_once_filled(name):
+    trunk, other = TRUNKS[name](), TRUNKS[name]()
+    filled = {key: value.contiguous() for key, value in other.state_dict().items()}
+    trunk.load_state_dict(filled)
+    for key, weight in trunk.named_parameters():
+        assert torch.equal(weight, filled[key])
+        assert weight.ndim == 1 or weight.is_contiguous(memory_format=torch.channels_last)
