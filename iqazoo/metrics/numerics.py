@@ -61,9 +61,14 @@ def safe_sqrt(x: Tensor) -> Tensor:
 
 def safe_power(x: Tensor, exponent: float) -> Tensor:
     """x >= 0 to a positive power, with the gradient 0 at 0 in place of infinity. Below 0 it is 0; NaN stays NaN."""
+    if not x.requires_grad and not transformed(x):  # half the passes over x
+        return _power(x.clamp(min=0), exponent)
     kept = ~(x <= 0)
-    base = x.where(kept, 1)
-    return (base.sqrt() if exponent == 0.5 else base**exponent).where(kept, 0)
+    return _power(x.where(kept, 1), exponent).where(kept, 0)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    return x.sqrt() if exponent == 0.5 else x**exponent  # the root is exact
 
 
 def exact_moments(x: Tensor, y: Tensor, *, window: int, sigma: float | None) -> Moments:

@@ -22,6 +22,9 @@ def test_a_power_has_no_gradient_at_zero(exponent):
     (gradient,) = torch.autograd.grad(found.sum(), x)
     assert gradient[:2].tolist() == [0, 0]
     assert gradient[2].item() == pytest.approx(exponent * 4 ** (exponent - 1))
+    assert torch.equal(safe_power(x.detach(), exponent).nan_to_num(-1), found.detach().nan_to_num(-1))
+    _, slope = torch.func.jvp(lambda x: safe_power(x, exponent), (x.detach(),), (torch.ones_like(x),))
+    assert torch.equal(slope[:3], gradient[:3])
 
 
 def test_the_root_is_exact():
