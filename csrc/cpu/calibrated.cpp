@@ -81,7 +81,7 @@ struct Call {
   bool saturating, reduced;
 };
 
-// A block of judgments. Beyond `count`, up to `rows`, scores are 0 and so are slopes.
+// A block of judgments. Beyond `count`, up to `rows`, it is the last one again, with slopes of 0.
 template <typename T>
 struct Block {
   alignas(64) T x[kRowsIn * kBlock];                 // [input][judgment]
@@ -101,7 +101,7 @@ struct Block {
 
   void take(const T* from, T* to) const {
     std::copy_n(from + start, count, to);
-    std::fill(to + count, to + rows, T(0));
+    std::fill(to + count, to + rows, to[count - 1]);
   }
 };
 

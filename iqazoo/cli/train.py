@@ -8,8 +8,9 @@ import os
 import sys
 import typing
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -20,6 +21,7 @@ from iqazoo.metric_spec import MetricSpec
 from iqazoo.train.config import TrainConfig
 
 PROGRAM = "iqazoo train bapps"
+PLAIN = (bool, int, float, str)  # what a word of the command line can be
 
 
 def run(data: tyro.conf.Positional[Literal["bapps"]], name: tyro.conf.Positional[str]) -> int:
@@ -93,23 +95,29 @@ def _net_class(spec: MetricSpec) -> Any:
     """A dataclass of the network's options that a word can say, with the spec's values as defaults."""
     from iqazoo.factory import network_class, network_options
 
-    target: Any = network_class(spec)
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except Exception:  # some name is imported for type checkers only: the defaults have types too
-        hints = {}
-    fields = []
+    hints, fields = _hints(network_class(spec)), []
     for name, default in network_options(spec).items():
-        hint = hints.get(name, type(default))
-        if default is not inspect.Parameter.empty and _is_plain(default):
-            fields.append((name, hint, dataclasses.field(default=default)))
+        if default is inspect.Parameter.empty or not _is_plain(default):
+            continue
+        if name in hints or isinstance(default, PLAIN):  # of None and () the type says nothing
+            fields.append((name, hints.get(name, type(default)), dataclasses.field(default=default)))
     return dataclasses.make_dataclass("Net", fields, frozen=True, kw_only=True)
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """The types of a function's parameters, or of a class's, as far as they are known outside a type checker."""
+    call = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    hints = {}
+    for name, hint in getattr(call, "__annotations__", {}).items():
+        with suppress(Exception):  # a name in it is imported for type checkers only
+            hints |= typing.get_type_hints(SimpleNamespace(__annotations__={name: hint}), call.__globals__)
+    return hints
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    return value is None or isinstance(value, PLAIN)
 
 
 def _tell(config: TrainConfig, finished: bool, best: float | None) -> None:

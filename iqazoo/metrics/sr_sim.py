@@ -17,8 +17,8 @@ C1, C2, ALPHA = 0.40, 225.0, 0.50  # for images in [0, 255]
 SCALE = 0.25  # of the image in which saliency is found
 SIDE, SIGMA = 10, 3.8  # of the window that smooths it
 # Added to amplitudes, which of 8-bit levels are thousands of times that: the spectrum of a flat image is rounding, and
-# without it one of 1e-10 would be as salient as any. Scores of photographs move by less than 1e-7.
-FAINT = 1e-3
+# without it one of 1e-10 would be as salient as any. Scores of photographs move by 1e-6 at most.
+FAINT = 1e-2
 
 
 @full_precision

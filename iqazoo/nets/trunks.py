@@ -22,22 +22,29 @@ class Trunk(nn.Module):
         channels: the channel count of each tapped output.
         last_from: how many pixels an image must have to be computed with the channels last in memory, which is faster
             on a CPU, for AlexNet unless images are small (measured: benchmarks/README.md).
+        batch_from: how many pixels all images of a batch must have for that; below, convolutions would spend the time
+            that they save to copy VGG's 59 MB of weights into the same order.
     """
 
     def __init__(
-        self, layers: Sequence[nn.Module], taps: Sequence[int], channels: Sequence[int], last_from: int = 0
+        self,
+        layers: Sequence[nn.Module],
+        taps: Sequence[int],
+        channels: Sequence[int],
+        last_from: int = 0,
+        batch_from: int = 0,
     ) -> None:
         super().__init__()
         self.features = nn.Sequential(*layers[: taps[-1] + 1])
-        if last_from == 0:  # for weights as well: a convolution would copy them in each call, of VGG 59 MB
-            self.features.to(memory_format=torch.channels_last)
         self.taps = frozenset(taps)
         self.channels = tuple(channels)
         self.last_from = last_from
+        self.batch_from = batch_from
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """`[B, 3, H, W]` -> one `[B, C_i, H_i, W_i]` for each tap."""
-        large = x.shape[-2] * x.shape[-1] >= self.last_from
+        pixels = x.shape[-2] * x.shape[-1]
+        large = pixels >= self.last_from and len(x) * pixels >= self.batch_from
         if large and x.is_cpu and x.dtype == torch.float32 and not transformed(x):  # vmap knows no such format
             x = x.contiguous(memory_format=torch.channels_last)
         tapped = []
@@ -84,7 +91,7 @@ def vgg16() -> Trunk:
             layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
             inputs = width
         layers.append(nn.MaxPool2d(2, 2))
-    return Trunk(layers, taps=(3, 8, 15, 22, 29), channels=(64, 128, 256, 512, 512))
+    return Trunk(layers, taps=(3, 8, 15, 22, 29), channels=(64, 128, 256, 512, 512), batch_from=256 * 256)
 
 
 def squeezenet() -> Trunk:

@@ -86,7 +86,9 @@ def gradients_by_torch(
     needed: Sequence[bool],
     *grads: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of `reference(*inputs)`, given those of its values: differentiable, and for many of those at once.
+    """The gradients of `reference(*inputs)`, given those of its values: for many of those at once, too.
+
+    With create_graph, that is where gradients are enabled, they can be differentiated in turn.
 
     Args:
         reference: in torch's functions; one value or several.
@@ -95,6 +97,7 @@ def gradients_by_torch(
         grads: one for each value, of its shape, or None where none came in; torch may have made it of a batch of
             gradients.
     """
+    again = torch.is_grad_enabled()  # whether what is found is to be differentiated in turn
     with torch.enable_grad():
         # Views: an input given twice, or made of another one, would get what belongs to the other too.
         apart = [x.view_as(x) if need else x for x, need in zip(inputs, needed, strict=True)]
@@ -102,5 +105,5 @@ def gradients_by_torch(
     values = [found] if isinstance(found, Tensor) else found
     pairs = [(v, grad) for v, grad in zip(values, grads, strict=True) if grad is not None and v.requires_grad]
     wanted = [x for x, need in zip(apart, needed, strict=True) if need]
-    given = iter(torch.autograd.grad([v for v, _ in pairs], wanted, [g for _, g in pairs], create_graph=True))
+    given = iter(torch.autograd.grad([v for v, _ in pairs], wanted, [g for _, g in pairs], create_graph=again))
     return tuple(next(given) if need else None for need in needed)

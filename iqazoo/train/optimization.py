@@ -86,9 +86,13 @@ def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str,
 
 def unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
     """Give the optimizer the state that `pack` gave."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **rest["values"]}.items():
         index, _, name = key.partition(".")
+        like = parameters[int(index)]
+        if isinstance(value, Tensor) and value.shape == like.shape:  # a fused step goes through memory, not by strides
+            value = torch.empty_like(like, dtype=value.dtype, device=value.device).copy_(value)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
 

@@ -69,10 +69,13 @@ def test_what_cannot_be_fitted_is_said(photographs, tmp_path, capsys):
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_a_photograph_is_read(tmp_path, capsys):
-    for out in (tmp_path / "own.pth", tmp_path / "none" / "own.safetensors", tmp_path):
+    folder = tmp_path / "folder.safetensors"
+    folder.mkdir()
+    absent = tmp_path / "none" / "own.safetensors"
+    for out, why in ((tmp_path / "own.pth", "must end in"), (absent, "existing folder"), (folder, "must be a file")):
         assert main(["fit", "niqe", "--images", str(tmp_path / "absent"), "-o", str(out)]) == 2
         told = capsys.readouterr().err
-        assert "the output" in told
+        assert why in told
         assert str(out) in told
 
 

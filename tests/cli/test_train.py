@@ -72,10 +72,19 @@ def test_what_a_network_prints_is_no_data(train, monkeypatch):
 
 def test_options_of_a_network_whose_hints_are_for_type_checkers():
     class Hinted(judging.Tiny):
-        def __init__(self, width: int = 4, shape: "Missing | None" = None) -> None:  # noqa: F821
+        def __init__(
+            self,
+            width: "int" = 4,
+            scale: "float | None" = None,
+            sizes: "tuple[int, ...]" = (),
+            shape: "Missing | None" = None,  # noqa: F821
+            count: "Missing" = 2,  # noqa: F821
+        ) -> None:
             super().__init__(width)
 
-    assert parse(judging.spec(Hinted), ["tiny", "--data", "x", "--net.width", "5"])[1] == {"width": 5}
+    words = ["--net.width", "5", "--net.scale", "0.5", "--net.sizes", "3", "4", "--net.count", "7"]
+    options = parse(judging.spec(Hinted), ["tiny", "--data", "x", *words])[1]
+    assert options == {"width": 5, "scale": 0.5, "sizes": (3, 4), "count": 7}
 
 
 def test_a_run_is_never_begun_over_another(train, tmp_path):

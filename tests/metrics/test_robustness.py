@@ -107,11 +107,12 @@ def test_saturated_images_have_a_finite_gradient(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("height", "width", "level"), [(192, 200, 0.5), (331, 337, 0.3)])
 @pytest.mark.parametrize("name", COMPARING)
-def test_a_flat_image_has_a_gradient_of_bounded_size(name, dtype):
+def test_a_flat_image_has_a_gradient_of_bounded_size(name, height, width, level, dtype):
     """Rounding over rounding would be millions."""
-    reference = picture(channels(name), 192, 200).to(dtype)
-    image = torch.full_like(reference, 0.5).requires_grad_()
+    reference = picture(channels(name), height, width).to(dtype)
+    image = torch.full_like(reference, level).requires_grad_()
     (gradient,) = torch.autograd.grad(create(name).to(dtype)(image, reference).sum(), image)
     assert gradient.norm() < 500
 

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 
@@ -35,23 +33,14 @@ def test_taps_have_the_declared_channels_and_are_rectified(name):
 @pytest.mark.parametrize("name", TRUNKS)
 def test_large_images_are_computed_with_the_channels_last_and_come_out_the_same(name):
     trunk = TRUNKS[name]()
-    side = max(math.isqrt(trunk.last_from), 48)
-    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    pixels = max(trunk.last_from, trunk.batch_from)
+    image = torch.randn(1, 3, max(pixels // 64, 48), 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        tapped = trunk(image)
-        trunk.last_from = side * side + 1
-        usual = trunk.to(memory_format=torch.contiguous_format)(image)
+        tapped, small = trunk(image), trunk(image[:, :, :48, :48])
+        trunk.last_from = image.numel()
+        usual = trunk(image)
     for found, wanted in zip(tapped, usual, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert wanted.is_contiguous()
-
-
-@pytest.mark.parametrize("name", ["vgg", "squeeze"])
-def test_weights_lie_as_they_are_taken_also_once_filled(name):
-    trunk, other = TRUNKS[name](), TRUNKS[name]()
-    filled = {key: value.contiguous() for key, value in other.state_dict().items()}
-    trunk.load_state_dict(filled)
-    for key, weight in trunk.named_parameters():
-        assert torch.equal(weight, filled[key])
-        assert weight.ndim == 1 or weight.is_contiguous(memory_format=torch.channels_last)
+    assert small[0].is_contiguous() == (pixels > 0)

@@ -229,6 +229,7 @@ def test_the_transforms_of_torch(options):
     value = ssim(x, y, window=5, **options)
     both = torch.stack([torch.ones_like(value), 2 * torch.ones_like(value)])
     (batched,) = torch.autograd.grad(value, x, both, is_grads_batched=True)
+    assert not batched.requires_grad
     (single,) = torch.autograd.grad(ssim(x, y, window=5, backend="torch", **options).sum(), x)
     torch.testing.assert_close(batched, torch.stack([single, 2 * single]))
 

@@ -67,7 +67,11 @@ def test_the_constraint_holds_after_every_step(tmp_path):
     assert made.objective.network.heads.eq(0).any(), "at this rate some weight should have reached the bound"
 
 
-@pytest.mark.parametrize("facts", [{}, {"ema": 0.9}, {"optimizer": "sgd"}, {"accumulate": 2}, {"clip": 0.1}])
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"ema": 0.9}, {"optimizer": "sgd"}, {"accumulate": 2}, {"clip": 0.1}, {"channels_last": True}],
+    ids=str,
+)
 def test_a_run_that_stops_anywhere_resumes_bit_for_bit(tmp_path, facts):
     trainer(tmp_path / "straight", Dropped, save_every=4, **facts).fit()
     stops = (1, 2, 5, 8)  # in the middle of an epoch, at its end, and so on
