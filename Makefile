@@ -36,7 +36,7 @@ demo: $(VENV)/.demo  ## score distorted photographs, then train a small metric o
 	$(BIN)/python demo/make_photos.py demo/images/photos
 	$(BIN)/iqazoo data bapps-like --images demo/images/photos --out demo/images/judgments
 	PYTHONPATH=demo/images/plugin $(BIN)/iqazoo train bapps tiny --data demo/images/judgments --out demo/images/run \
-		--lr 0.002 --epochs 3 --decay-epochs 3
+		--lr 0.004 --epochs 3 --decay-epochs 3
 	PYTHONPATH=demo/images/plugin $(BIN)/python demo/compare.py demo/images/judgments demo/images/run
 
 test: $(VENV)/.dev $(VENV)/.plugins  ## check style, types and behaviour, by JOBS processes; SLOW=1 adds builds and whole processes
