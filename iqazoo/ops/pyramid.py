@@ -104,9 +104,11 @@ def reference_ssim_pyramid(
 
 def halve(x: Tensor, border: str) -> Tensor:
     """`[B, C, H, W]` averaged over blocks of 2 x 2 pixels."""
-    down, right = _shifts(x, border)
-    mode = "replicate" if border == "replicate" else "constant"
-    return F.avg_pool2d(F.pad(x, [right, 0, down, 0], mode=mode), 2)
+    return _pooled(x, *_shifts(x, border), border == "replicate")
+
+
+def _pooled(x: Tensor, down: int, right: int, replicate: bool) -> Tensor:
+    return F.avg_pool2d(F.pad(x, [right, 0, down, 0], mode="replicate" if replicate else "constant"), 2)
 
 
 def least_side(scales: int, window: int, padding: str, border: str) -> int:
@@ -179,9 +181,7 @@ def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
 def _step_again(x: Tensor, y: Tensor, numbers: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor]:
     window, sigma, padding, c2, down, right, replicate = numbers
     term = reference_terms(x, y, window, sigma or None, padding, 1.0, c2)[1].mean(dim=(2, 3))
-    mode = "replicate" if replicate else "constant"
-    half_x, half_y = (F.avg_pool2d(F.pad(image, [right, 0, down, 0], mode=mode), 2) for image in (x, y))
-    return term, half_x, half_y
+    return term, _pooled(x, down, right, replicate), _pooled(y, down, right, replicate)
 
 
 def _forward_gradient(
